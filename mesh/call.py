@@ -1,0 +1,83 @@
+"""
+One logical call: what the caller asked for, and what the layers decide about it.
+
+`Method` is read once from the contract; `Call` is made per call and filled in on the way down.
+Times are seconds on the driver's monotonic clock; a deadline is absolute and only ever lowered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import Any
+
+from discovery.model import Endpoint
+
+Metadata = tuple[tuple[str, str | bytes], ...]
+
+
+class Kind(Enum):
+    """Which sides stream; the value is grpc's own word for it."""
+
+    UNARY_UNARY = "unary_unary"
+    UNARY_STREAM = "unary_stream"
+    STREAM_UNARY = "stream_unary"
+    STREAM_STREAM = "stream_stream"
+
+
+class Idempotency(Enum):
+    """MethodOptions.idempotency_level: what the contract says about asking twice."""
+
+    UNKNOWN = 0
+    NO_SIDE_EFFECTS = 1
+    IDEMPOTENT = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """An rpc as the contract declares it; `name` is the wire's path, "/shop.orders.v1.OrderService/GetOrder"."""
+
+    name: str
+    kind: Kind = Kind.UNARY_UNARY
+    idempotency: Idempotency = Idempotency.UNKNOWN
+
+    @property
+    def service(self) -> str:
+        return self.name.rsplit("/", 1)[0].lstrip("/")
+
+
+@dataclass(slots=True)
+class Call:
+    """One call on its way down the column."""
+
+    method: Method
+    request: Any = None
+    metadata: Metadata = ()
+    deadline: float | None = None
+    wait_for_ready: bool = False
+    # The idempotency key (metadata idempotency-key, or the request's request_id): with it, asking twice is asking once.
+    key: str | None = None
+    # Set by layers: the number of this attempt (1 is the first), where it goes, and who was asked before.
+    attempt: int = 1
+    endpoint: Endpoint | None = None
+    tried: list[str] = field(default_factory=list)
+    # Set by the driver at the first response header or message; after it no layer may repeat (gRFC A6).
+    committed: bool = False
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether the contract or a key allows sending this call a second time after it may have run."""
+        return self.method.idempotency is not Idempotency.UNKNOWN or self.key is not None
+
+    def remaining(self, now: float) -> float | None:
+        """Seconds until the deadline, never below 0; None when there is none."""
+        return None if self.deadline is None else max(0.0, self.deadline - now)
+
+    def fork(self) -> Call:
+        """A copy for a concurrent attempt; `tried` stays shared so that hedges avoid each other's endpoints."""
+        return replace(self)
+
+    def with_metadata(self, extra: Sequence[tuple[str, str | bytes]]) -> Metadata:
+        """The call's metadata plus `extra`; order and duplicates are kept."""
+        return (*self.metadata, *extra)

@@ -1,0 +1,36 @@
+"""
+What the call being served hands down to the calls made for it: deadline, trace, criticality.
+
+A server sets `INBOUND` around each handler; channels read it.  A task that must outlive the call
+opts out with ``with detached():`` and starts from nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Inbound:
+    """The served call: absolute `deadline` (s, monotonic), W3C `traceparent`, `criticality`, how often it was tried before."""
+
+    deadline: float | None = None
+    traceparent: str = ""
+    criticality: str = ""
+    previous_attempts: int = 0
+
+
+INBOUND: ContextVar[Inbound | None] = ContextVar("mesh_inbound", default=None)
+
+
+@contextmanager
+def detached() -> Iterator[None]:
+    """Calls made inside belong to no served call: they inherit neither its deadline nor its trace."""
+    token = INBOUND.set(None)
+    try:
+        yield
+    finally:
+        INBOUND.reset(token)
