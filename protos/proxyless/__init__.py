@@ -1,0 +1,1 @@
+"""The package proxyless of the contract."""

@@ -1,0 +1,1 @@
+"""The package proxyless.events of the contract."""

@@ -1,0 +1,1 @@
+"""The package shop of the contract."""

@@ -1,0 +1,1 @@
+"""The package shop.inventory of the contract."""

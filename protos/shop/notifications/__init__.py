@@ -1,0 +1,1 @@
+"""The package shop.notifications of the contract."""

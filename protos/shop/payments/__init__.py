@@ -1,0 +1,1 @@
+"""The package shop.payments of the contract."""
