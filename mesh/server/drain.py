@@ -1,0 +1,71 @@
+"""
+Leaving without a failed call: the steps of a shutdown in the only order that loses nothing.
+
+    say NOT_SERVING -> deregister -> wait until every watcher knows -> stop(grace) -> cancel
+
+New calls are still served during the wait, because clients that do not know yet still send them.
+Every step is bounded; `hurry` (a second signal) cuts all of them short.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable
+from dataclasses import dataclass
+
+import grpc
+
+from discovery.registry import Registration
+from mesh.server.health import Health
+
+logger = logging.getLogger("mesh.server")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drain:
+    """How patiently a server leaves; float seconds."""
+
+    # "drain: ... sleep >= watch propagation": a blocking query answers within ~1 s of the change.
+    wait: float = 1.5
+    # For unary calls in flight when the wait is over; what is left then is cancelled.
+    grace: float = 5.0
+    # A registry that does not answer must not hold up the stop; its check will find us gone.
+    deregister: float = 2.0
+
+
+async def drain(
+    rule: Drain,
+    health: Health,
+    registration: Registration | None,
+    server: grpc.aio.Server,
+    hurry: asyncio.Event,
+) -> None:
+    """Take *server* out of service by *rule*."""
+    health.drain()
+    if registration is not None:
+        await _within(rule.deregister, registration.leave(), hurry)
+        await _within(rule.wait, asyncio.Event().wait(), hurry)
+    health.end_watches()
+    stopping = asyncio.ensure_future(server.stop(0 if hurry.is_set() else rule.grace))
+    # Time for stop() to cancel what outlived its grace.
+    await _within(rule.grace + 1.0, asyncio.shield(stopping), hurry)
+    if not stopping.done():
+        await server.stop(0)
+    await stopping
+
+
+async def _within(seconds: float, work: Awaitable[object], hurry: asyncio.Event) -> None:
+    """Await *work* until it is done, *seconds* are over or *hurry* is set; log what it raises."""
+    working = asyncio.ensure_future(work)
+    hurried = asyncio.ensure_future(hurry.wait())
+    try:
+        await asyncio.wait({working, hurried}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        hurried.cancel()
+        if not working.done():
+            working.cancel()
+        await asyncio.gather(working, hurried, return_exceptions=True)
+    error = None if working.cancelled() else working.exception()
+    if error is not None:
+        logger.warning("leaving: %s: %s", type(error).__name__, error)
