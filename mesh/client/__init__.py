@@ -1,0 +1,1 @@
+"""The calling side: channels that generated stubs take, over one real grpc channel an endpoint."""

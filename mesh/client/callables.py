@@ -1,0 +1,101 @@
+"""
+What a stub holds for each of its methods: a callable that makes one call after another.
+
+The method's contract is read once, when the stub is made; per call only the deadline, the key and
+the metadata are looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import grpc.aio
+
+from mesh.call import Call, Kind, Metadata
+from mesh.client import contract
+from mesh.client.calls import UnaryUnaryCall
+from mesh.inbound import INBOUND
+
+if TYPE_CHECKING:
+    from mesh.client.channel import Channel
+
+TRACEPARENT = "traceparent"
+# grpc's blocking servers say 9.2e18 s where a call has no deadline; passed on, that fails at once.
+FOREVER = 1e9
+
+
+class MultiCallable:
+    """One method of one stub on one mesh channel."""
+
+    kind: Kind
+
+    def __init__(
+        self, channel: Channel, path: str, serializer: Any, deserializer: Any, registered: bool
+    ) -> None:
+        self.channel = channel
+        self.serializer = serializer
+        self._path = path
+        self._deserializer = deserializer
+        self._registered = registered
+        self._method, self._keyed = contract.read(path, self.kind)
+
+    def on(self, channel: grpc.aio.Channel) -> Any:
+        """The same method on a real channel; streamed requests come to it serialized."""
+        streamed = self.kind in (Kind.STREAM_UNARY, Kind.STREAM_STREAM)
+        serializer = None if streamed else self.serializer
+        make = getattr(channel, self.kind.value)
+        return make(self._path, serializer, self._deserializer, self._registered)
+
+    def _call(
+        self,
+        request: Any,
+        timeout: float | None,
+        metadata: Sequence[tuple[str, str | bytes]] | None,
+        wait_for_ready: bool | None,
+    ) -> Call:
+        self.channel.check()
+        given: Metadata = tuple(metadata) if metadata else ()
+        inbound = INBOUND.get()
+        if inbound is not None and inbound.traceparent and not _traced(given):
+            given = (*given, (TRACEPARENT, inbound.traceparent))
+        deadline = None if timeout is None or timeout >= FOREVER else monotonic() + timeout
+        key = contract.key_of(request, self._keyed, given) if given or self._keyed else None
+        return Call(self._method, request, given, deadline, bool(wait_for_ready), key)
+
+    def _options(
+        self,
+        credentials: grpc.CallCredentials | None,
+        compression: grpc.Compression | None,
+    ) -> dict[str, Any]:
+        options: dict[str, Any] = {}
+        if credentials is not None:
+            if not self.channel.secure:
+                raise grpc.aio.UsageError("Call credentials are only valid on secure channels")
+            options["credentials"] = credentials
+        if compression is not None:
+            options["compression"] = compression
+        return options
+
+
+def _traced(metadata: Metadata) -> bool:
+    return any(name == TRACEPARENT for name, _ in metadata)
+
+
+class UnaryUnary(MultiCallable, grpc.aio.UnaryUnaryMultiCallable[Any, Any]):
+    kind = Kind.UNARY_UNARY
+
+    def __call__(
+        self,
+        request: Any,
+        *,
+        timeout: float | None = None,
+        metadata: Any = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> UnaryUnaryCall:
+        call = self._call(request, timeout, metadata, wait_for_ready)
+        return UnaryUnaryCall(self, call, self._options(credentials, compression))

@@ -1,0 +1,205 @@
+"""
+A grpc.aio.Channel to a service: who serves it is found, chosen and asked again by the column.
+
+    async with mesh.Channel("orders") as channel:
+        order = await OrderServiceStub(channel).GetOrder(GetOrderRequest(order_id="o-1"))
+
+Generated stubs take it unchanged.  The channel owns what the column does not know: the registry,
+the links, the event loop.  Assigning `policy` swaps the column for the calls that start after it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from random import Random
+from time import monotonic
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+import grpc.aio
+
+import discovery
+from discovery.model import Snapshot
+from discovery.registry import Registry
+from mesh.client import callables
+from mesh.client import target as targets
+from mesh.client.follow import follow
+from mesh.client.plain import Memory, column
+from mesh.client.pool import Options, Pool
+
+CLOSED, OPEN, FRESH = "closed", "open", "fresh"
+# How long entering waits to learn who is there; a registry that is away must not stop a start.
+FIRST_SNAPSHOT_SECONDS = 2.0
+
+
+class Channel(grpc.aio.Channel):
+    """A channel to all instances of a service, with a policy for what may go wrong."""
+
+    def __init__(
+        self,
+        target: str,
+        policy: Any = None,
+        *,
+        registry: Registry | None = None,
+        options: Options = (),
+        credentials: grpc.ChannelCredentials | None = None,
+        drain_seconds: float = 30.0,
+    ) -> None:
+        self.target = target
+        self.secure = credentials is not None
+        self.active: set[Any] = set()
+        self._where = targets.parse(target)
+        self._registry = registry
+        self._memory = Memory()
+        self.policy = policy
+        self._make_pool = partial(
+            Pool,
+            self._ready,
+            options=options,
+            credentials=credentials,
+            drain_seconds=drain_seconds,
+        )
+        self._state = FRESH
+        self._stack = AsyncExitStack()
+        self._changed = asyncio.Event()
+        self.pool: Pool
+        self.loop: asyncio.AbstractEventLoop
+
+    @property
+    def policy(self) -> Any:
+        return self._policy
+
+    @policy.setter
+    def policy(self, policy: Any) -> None:
+        self.flow = column(policy, self._memory, clock=monotonic, rng=Random(), emit=None)
+        self._policy = policy
+
+    def check(self) -> None:
+        """Raise unless calls can be made now."""
+        if self._state is not OPEN:
+            if self._state is CLOSED:
+                raise grpc.aio.UsageError("Channel is closed.")
+            raise grpc.aio.UsageError(
+                f"mesh.Channel({self.target!r}) is not entered: use `async with` around its calls"
+            )
+
+    async def __aenter__(self) -> Self:
+        if self._state is not FRESH:
+            raise grpc.aio.UsageError(f"mesh.Channel({self.target!r}) can be entered only once")
+        self.loop = asyncio.get_running_loop()
+        self.pool = self._make_pool()
+        async with AsyncExitStack() as stack:
+            if self._registry is None:
+                where = self._where.registry
+                registry = await stack.enter_async_context(
+                    discovery.from_environment() if where is None else discovery.connect(where)
+                )
+            else:
+                registry = self._registry
+            stack.push_async_callback(self.pool.close)
+            first = await stack.enter_async_context(self._following(registry))
+            self._stack = stack.pop_all()
+        self._state = OPEN
+        await asyncio.wait([first], timeout=FIRST_SNAPSHOT_SECONDS)
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self, grace: float | None = None) -> None:
+        """Refuse new calls, let those in flight finish for `grace` seconds, cancel the rest."""
+        if self._state is not OPEN:
+            return
+        self._state = CLOSED
+        self._stir()
+        ends = [asyncio.ensure_future(call.code()) for call in self.active]
+        if ends and grace:
+            await asyncio.wait(ends, timeout=grace)
+        for call in list(self.active):
+            call.cancel()
+        for end in ends:
+            end.cancel()
+        await self._stack.aclose()
+
+    @asynccontextmanager
+    async def _following(self, registry: Registry) -> AsyncIterator[asyncio.Future[None]]:
+        first: asyncio.Future[None] = self.loop.create_future()
+
+        def publish(snapshot: Snapshot) -> None:
+            self.pool.follow(snapshot.endpoints)
+            self._memory.publish(snapshot)
+            if not first.done():
+                first.set_result(None)
+            self._stir()
+
+        task = asyncio.ensure_future(
+            follow(registry, self._where.service, self._where.tag, publish)
+        )
+        try:
+            yield first
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+
+    def _ready(self, endpoint_id: str, ready: bool) -> None:
+        self._memory.set_ready(endpoint_id, ready)
+        self._stir()
+
+    def _stir(self) -> None:
+        """Wake who waits for a change of state."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    # -- connectivity, over all links
+
+    def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
+        states = grpc.ChannelConnectivity
+        if self._state is not OPEN:
+            return states.SHUTDOWN if self._state is CLOSED else states.IDLE
+        found = {link.channel.get_state() for link in self.pool.links.values()}
+        # "READY if any, else CONNECTING if any CONNECTING/IDLE, else TRANSIENT_FAILURE"
+        if states.READY in found:
+            return states.READY
+        if states.CONNECTING in found or states.IDLE in found:
+            return states.CONNECTING
+        return states.TRANSIENT_FAILURE
+
+    async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
+        while self.get_state() is last_observed_state:
+            await self._changed.wait()
+
+    async def channel_ready(self) -> None:
+        while self.get_state() is not grpc.ChannelConnectivity.READY:
+            self.check()
+            await self._changed.wait()
+
+    # -- what stubs call
+
+    def unary_unary(
+        self,
+        method: str,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        _registered_method: bool | None = False,
+    ) -> grpc.aio.UnaryUnaryMultiCallable[Any, Any]:
+        return callables.UnaryUnary(
+            self, method, request_serializer, response_deserializer, bool(_registered_method)
+        )
+
+    def unary_stream(self, *arguments: Any, **keywords: Any) -> Any:
+        raise NotImplementedError
+
+    def stream_unary(self, *arguments: Any, **keywords: Any) -> Any:
+        raise NotImplementedError
+
+    def stream_stream(self, *arguments: Any, **keywords: Any) -> Any:
+        raise NotImplementedError

@@ -1,0 +1,148 @@
+"""
+One real channel an endpoint, connected before it is picked, drained when its endpoint leaves.
+
+grpc's own balancing, retries and shared subchannels are off: what they would do, the column does.
+A link watches its channel's state for as long as it lives and asks it to reconnect, so that a
+picker knows who is ready without asking the network.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from discovery.model import Endpoint
+
+READY = grpc.ChannelConnectivity.READY
+WAITING = (grpc.ChannelConnectivity.IDLE, grpc.ChannelConnectivity.CONNECTING)
+
+OPTIONS: dict[str, Any] = {
+    # Exactly one layer repeats calls, and it is not this one.
+    "grpc.enable_retries": 0,
+    # The global subchannel pool would give two links to one address a single connection.
+    "grpc.use_local_subchannel_pool": 1,
+    "grpc.service_config_disable_resolution": 1,
+    "grpc.enable_http_proxy": 0,
+    # Any server permits a ping every 300 s; the timeout also becomes TCP_USER_TIMEOUT, which is
+    # what notices a peer that vanished with our bytes unacknowledged.
+    "grpc.keepalive_time_ms": 310_000,
+    "grpc.keepalive_timeout_ms": 20_000,
+    # Discovery tells who is gone; while an endpoint is listed it is worth asking often.
+    "grpc.initial_reconnect_backoff_ms": 100,
+    "grpc.min_reconnect_backoff_ms": 5_000,
+    "grpc.max_reconnect_backoff_ms": 3_000,
+}
+
+Options = Sequence[tuple[str, Any]]
+
+
+def merged(options: Options) -> tuple[tuple[str, Any], ...]:
+    """The links' options under the user's own, which win."""
+    return tuple({**OPTIONS, **dict(options)}.items())
+
+
+class Link:
+    """The connection to one endpoint; `callables` holds grpc's multi-callables by who asked."""
+
+    __slots__ = ("callables", "channel", "cut", "endpoint", "watching")
+
+    def __init__(self, endpoint: Endpoint, channel: grpc.aio.Channel) -> None:
+        self.endpoint = endpoint
+        self.channel = channel
+        self.callables: dict[Any, Any] = {}
+        # Set when what is still in flight here is about to be cancelled by us, not by the caller.
+        self.cut = False
+        self.watching: asyncio.Task[None] | None = None
+
+    async def connected(self, patient: bool) -> bool:
+        """Wait for the connection: until it fails, or for ever when `patient`."""
+        state = self.channel.get_state(try_to_connect=True)
+        while state is not READY and (patient or state in WAITING):
+            await self.channel.wait_for_state_change(state)
+            state = self.channel.get_state(try_to_connect=True)
+        return state is READY
+
+
+class Pool:
+    """All links of one channel; `on_ready(endpoint_id, ready)` hears of every change."""
+
+    def __init__(
+        self,
+        on_ready: Callable[[str, bool], None],
+        *,
+        options: Options = (),
+        credentials: grpc.ChannelCredentials | None = None,
+        drain_seconds: float = 30.0,
+    ) -> None:
+        self.links: dict[str, Link] = {}
+        self._on_ready = on_ready
+        self._options = merged(options)
+        self._credentials = credentials
+        self._drain_seconds = drain_seconds
+        self._draining: set[asyncio.Task[None]] = set()
+
+    def follow(self, endpoints: Iterable[Endpoint]) -> None:
+        """Connect to who is new, drain who is gone, keep who stayed."""
+        wanted = {endpoint.id: endpoint for endpoint in endpoints}
+        for name, link in list(self.links.items()):
+            endpoint = wanted.get(name)
+            if endpoint is not None and endpoint.address == link.endpoint.address:
+                link.endpoint = endpoint
+            else:
+                self._leave(self.links.pop(name))
+                self._on_ready(name, False)
+        for name, endpoint in wanted.items():
+            if name not in self.links:
+                self.links[name] = self._open(endpoint)
+
+    def ready(self) -> bool:
+        """Whether any endpoint can be called right now."""
+        return any(link.channel.get_state() is READY for link in self.links.values())
+
+    async def close(self) -> None:
+        """Cut every link; what is in flight is cancelled."""
+        links, self.links = list(self.links.values()), {}
+        for task in self._draining:
+            task.cancel()
+        await asyncio.gather(*self._draining, return_exceptions=True)
+        for link in links:
+            await _close(link, 0.0)
+
+    def _open(self, endpoint: Endpoint) -> Link:
+        if self._credentials is None:
+            channel = grpc.aio.insecure_channel(endpoint.address, self._options)
+        else:
+            channel = grpc.aio.secure_channel(endpoint.address, self._credentials, self._options)
+        link = Link(endpoint, channel)
+        link.watching = asyncio.ensure_future(self._watch(link))
+        return link
+
+    async def _watch(self, link: Link) -> None:
+        ready = False
+        while True:
+            state = link.channel.get_state(try_to_connect=True)
+            if (state is READY) is not ready and self.links.get(link.endpoint.id) is link:
+                ready = state is READY
+                self._on_ready(link.endpoint.id, ready)
+            await link.channel.wait_for_state_change(state)
+
+    def _leave(self, link: Link) -> None:
+        task = asyncio.ensure_future(_close(link, self._drain_seconds))
+        self._draining.add(task)
+        task.add_done_callback(self._draining.discard)
+
+
+async def _close(link: Link, grace: float) -> None:
+    """Let calls in flight finish for `grace` seconds, then close."""
+    if link.watching is not None:
+        link.watching.cancel()
+    link.cut = True
+    try:
+        if grace:
+            await link.channel.close(grace)
+    finally:
+        await link.channel.close()

@@ -1,0 +1,145 @@
+"""
+The one edge between grpc's errors and the mesh's.
+
+    AioRpcError, RpcError  --failed-->   CallFailed                         into the flow
+    MeshError              --surface-->  the server's own error, or RpcFailed   to the caller
+
+Status texts are never parsed: whether a server may have run the call is known from the channel's
+state when the attempt began, not from what the error says.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+import grpc.aio
+from google.protobuf import any_pb2, duration_pb2
+from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
+
+from mesh.errors import CallFailed, Code, MeshError, Processed, StatusError
+
+DETAILS_KEY = "grpc-status-details-bin"
+STATUS = {Code(status.value[0]): status for status in grpc.StatusCode}
+CODE = {status: code for code, status in STATUS.items()}
+
+
+class RpcFailed(grpc.aio.AioRpcError):
+    """What the mesh itself says to a caller on asyncio; `error` is why."""
+
+    def __init__(self, error: MeshError) -> None:
+        super().__init__(
+            STATUS[error.code],
+            grpc.aio.Metadata(),
+            grpc.aio.Metadata(*trailing(error)),
+            details=error.message,
+            debug_error_string=f"{type(error).__name__} {error}",
+        )
+        self.error = error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.error,)
+
+
+class BlockingRpcFailed(grpc.RpcError, grpc.Call):
+    """What the mesh itself says to a caller that blocks; `error` is why."""
+
+    def __init__(self, error: MeshError) -> None:
+        super().__init__(f"{error.code.name}: {error.message}")
+        self.error = error
+
+    def code(self) -> grpc.StatusCode:
+        return STATUS[self.error.code]
+
+    def details(self) -> str:
+        return self.error.message
+
+    def initial_metadata(self) -> tuple[Any, ...]:
+        return ()
+
+    def trailing_metadata(self) -> tuple[Any, ...]:
+        return trailing(self.error)
+
+    def debug_error_string(self) -> str:
+        return f"{type(self.error).__name__} {self.error}"
+
+    def is_active(self) -> bool:
+        return False
+
+    def time_remaining(self) -> float:
+        return 0.0
+
+    def cancel(self) -> bool:
+        return False
+
+    def add_callback(self, callback: Any) -> bool:
+        return False
+
+
+def failed(error: Any, processed: Processed = Processed.UNKNOWN) -> CallFailed:
+    """
+    What grpc says of an attempt that we did not cancel ourselves.
+
+    A server that stops may answer CANCELLED to calls in flight (grpc/grpc#41785): nobody here
+    cancelled, so to the flow it is a server that went away.
+    """
+    code = CODE[error.code()]
+    return CallFailed(
+        Code.UNAVAILABLE if code is Code.CANCELLED else code,
+        error.details() or "",
+        trailing=tuple(error.trailing_metadata() or ()),
+        processed=processed,
+        headers_seen=bool(error.initial_metadata()),
+        source=error,
+    )
+
+
+def surface(error: MeshError) -> grpc.aio.AioRpcError:
+    """The error as a caller on asyncio knows it: the server's own where there is one."""
+    source = getattr(error, "source", None)
+    return source if isinstance(source, grpc.aio.AioRpcError) else RpcFailed(error)
+
+
+def surface_blocking(error: MeshError) -> grpc.RpcError:
+    """The error as a caller that blocks knows it."""
+    source = getattr(error, "source", None)
+    return source if isinstance(source, grpc.RpcError) else BlockingRpcFailed(error)
+
+
+def trailing(error: MeshError) -> tuple[tuple[str, str | bytes], ...]:
+    """Trailing metadata that says who failed and why: what came from the server, else ErrorInfo."""
+    if isinstance(error, CallFailed) and error.trailing:
+        return error.trailing
+    return ((DETAILS_KEY, rich_status(error).SerializeToString()),)
+
+
+def rich_status(error: MeshError) -> status_pb2.Status:
+    """google.rpc.Status with ErrorInfo, and RetryInfo when the error knows when to come back."""
+    messages: list[Any] = [
+        error_details_pb2.ErrorInfo(
+            reason=error.reason or error.code.name,
+            domain=error.domain,
+            metadata=dict(error.metadata),
+        )
+    ]
+    if error.retry_after is not None:
+        delay = duration_pb2.Duration()
+        delay.FromMilliseconds(max(0, round(error.retry_after * 1000)))
+        messages.append(error_details_pb2.RetryInfo(retry_delay=delay))
+    if isinstance(error, StatusError):
+        if error.fields:
+            violation = error_details_pb2.BadRequest.FieldViolation
+            messages.append(
+                error_details_pb2.BadRequest(
+                    field_violations=[
+                        violation(field=field, description=text) for field, text in error.fields
+                    ]
+                )
+            )
+        messages.extend(error.details)
+    status = status_pb2.Status(code=int(error.code), message=error.message)
+    for message in messages:
+        packed = any_pb2.Any()
+        packed.Pack(message)
+        status.details.append(packed)
+    return status
