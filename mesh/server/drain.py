@@ -1,7 +1,8 @@
 """
 Leaving without a failed call: the steps of a shutdown in the only order that loses nothing.
 
-    say NOT_SERVING -> deregister -> wait until every watcher knows -> stop(grace) -> cancel
+    say NOT_SERVING -> deregister -> wait until every watcher knows
+        -> stop(grace): no new calls; endless streams are told to go elsewhere -> cancel
 
 New calls are still served during the wait, because clients that do not know yet still send them.
 Every step is bounded; `hurry` (a second signal) cuts all of them short.
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import grpc
@@ -28,10 +29,12 @@ class Drain:
 
     # "drain: ... sleep >= watch propagation": a blocking query answers within ~1 s of the change.
     wait: float = 1.5
-    # For unary calls in flight when the wait is over; what is left then is cancelled.
+    # For calls in flight when the wait is over; what is left then is cancelled.
     grace: float = 5.0
+    # For streams of answers: a finite one ends by itself, a watch would use up the whole grace.
+    stream_grace: float = 0.5
     # A registry that does not answer must not hold up the stop; its check will find us gone.
-    deregister: float = 2.0
+    deregister: float = 3.0
 
 
 async def drain(
@@ -39,6 +42,7 @@ async def drain(
     health: Health,
     registration: Registration | None,
     server: grpc.aio.Server,
+    end_streams: Callable[[], None],
     hurry: asyncio.Event,
 ) -> None:
     """Take *server* out of service by *rule*."""
@@ -48,8 +52,10 @@ async def drain(
         await _within(rule.wait, asyncio.Event().wait(), hurry)
     health.end_watches()
     stopping = asyncio.ensure_future(server.stop(0 if hurry.is_set() else rule.grace))
-    # Time for stop() to cancel what outlived its grace.
+    ending = asyncio.get_running_loop().call_later(min(rule.stream_grace, rule.grace), end_streams)
+    # A second more, for stop() to cancel what outlived its grace.
     await _within(rule.grace + 1.0, asyncio.shield(stopping), hurry)
+    ending.cancel()
     if not stopping.done():
         await server.stop(0)
     await stopping

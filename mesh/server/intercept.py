@@ -19,17 +19,17 @@ import asyncio
 import inspect
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import AbstractContextManager, aclosing, nullcontext
+from contextlib import AbstractContextManager, aclosing, contextmanager, nullcontext
 from typing import Any
 
 import grpc
 
-from mesh.errors import DeadlineSpent
+from mesh.errors import Code, DeadlineSpent, StatusError
 from mesh.inbound import INBOUND, Inbound
 from mesh.server.blocking import Handler, awaitable, behaviour_of, with_behaviour
-from mesh.server.status import grpc_code, to_trailing, translate
+from mesh.server.status import DOMAIN, grpc_code, to_trailing, translate
 from mesh.server.validate import Check
 
 TRACEPARENT_KEY = "traceparent"
@@ -66,6 +66,14 @@ class Serving(grpc.aio.ServerInterceptor):
         self._admit = admit
         self._pool = pool
         self._made: dict[str, tuple[Handler, Handler]] = {}
+        self._streams: set[asyncio.Task[Any]] = set()
+        self._ending = False
+
+    def end_streams(self) -> None:
+        """Answer every stream in progress with UNAVAILABLE, so that its client goes elsewhere."""
+        self._ending = True
+        for task in tuple(self._streams):
+            task.cancel()
 
     async def intercept_service(
         self,
@@ -105,16 +113,18 @@ class Serving(grpc.aio.ServerInterceptor):
             inbound = self._inherit(context)
             return self._admit(method, inbound)
 
-        async def unary(request: Any, context: Any) -> Any:
+        lasting = self._endable if handler.response_streaming else nullcontext
+
+        async def single(request: Any, context: Any) -> Any:
             try:
-                with admitted(context):
+                with lasting(), admitted(context):
                     return await behaviour(*begin(request, context))
             except Exception as error:  # noqa: BLE001 - the one edge where errors become statuses
                 return await _fail(method, context, error)
 
         async def stream(request: Any, context: Any) -> AsyncGenerator[Any, None]:
             try:
-                with admitted(context):
+                with lasting(), admitted(context):
                     async with aclosing(behaviour(*begin(request, context))) as replies:
                         async for reply in replies:
                             yield reply
@@ -123,7 +133,28 @@ class Serving(grpc.aio.ServerInterceptor):
 
         # A handler that writes with context.write() is a coroutine, whatever its rpc returns.
         yields = inspect.isasyncgenfunction(behaviour)
-        return with_behaviour(handler, stream if yields else unary)
+        return with_behaviour(handler, stream if yields else single)
+
+    @contextmanager
+    def _endable(self) -> Iterator[None]:
+        """Let `end_streams` turn this call's end into an answer instead of a silence."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._streams.add(task)
+        try:
+            yield
+        except asyncio.CancelledError:
+            if not self._ending:
+                raise
+            task.uncancel()
+            raise StatusError(
+                Code.UNAVAILABLE,
+                "the server is stopping; follow on at another one",
+                reason="SERVER_STOPPING",
+                domain=DOMAIN,
+            ) from None
+        finally:
+            self._streams.discard(task)
 
     def _inherit(self, context: Any) -> Inbound:
         inbound = read_inbound(context, time.monotonic())

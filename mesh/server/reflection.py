@@ -43,7 +43,15 @@ class Files:
 
     def defining(self, symbol: str) -> descriptor_pb2.FileDescriptorProto:
         """The file that defines a service, method, message, enum or extension."""
-        return self.named(self._pool.FindFileContainingSymbol(symbol).name)
+        try:
+            return self.named(self._pool.FindFileContainingSymbol(symbol).name)
+        except KeyError:
+            # The pool finds services but not their methods.
+            service, _, method = symbol.rpartition(".")
+            found = self._pool.FindServiceByName(service)
+            if method not in found.methods_by_name:
+                raise
+            return self.named(found.file.name)
 
     def extending(self, message: str, number: int) -> descriptor_pb2.FileDescriptorProto:
         extended = self._pool.FindMessageTypeByName(message)

@@ -149,7 +149,8 @@ class Server:
     ) -> AsyncIterator[str]:
         health = Health(self.services)
         with _pool(self.limits.threads, self.name) as pool:
-            server = self._build(health, pool)
+            serving = Serving(check=self._check, floor=self.limits.deadline_floor, pool=pool)
+            server = self._build(health, serving, pool)
             claim(host, port)
             bound = server.add_insecure_port(join(host, port))
             await server.start()
@@ -165,10 +166,11 @@ class Server:
                         )
                     yield join(host, bound)
                 finally:
-                    await drain(rule, health, registration, server, self._hurry)
+                    await drain(
+                        rule, health, registration, server, serving.end_streams, self._hurry
+                    )
 
-    def _build(self, health: Health, pool: ThreadPoolExecutor) -> grpc.aio.Server:
-        serving = Serving(check=self._check, floor=self.limits.deadline_floor, pool=pool)
+    def _build(self, health: Health, serving: Serving, pool: ThreadPoolExecutor) -> grpc.aio.Server:
         server = grpc.aio.server(
             handlers=self._contract.generic_handlers(pool),
             interceptors=(serving, *self._interceptors),
