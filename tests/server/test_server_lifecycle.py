@@ -107,9 +107,8 @@ async def test_draining_keeps_its_order_and_loses_no_call():
     async def watch_health(address: str) -> None:
         async with grpc.aio.insecure_channel(address) as channel:
             watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
-            names = health_pb2.HealthCheckResponse.ServingStatus
-            async for each in watch:
-                said += [names.Name(each.status)]
+            while (each := await watch.read()) is not grpc.aio.EOF:
+                said.append(health_pb2.HealthCheckResponse.ServingStatus.Name(each.status))
             said.append("watch ended")
 
     async def watch_registry() -> None:
