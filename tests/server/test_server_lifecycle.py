@@ -23,6 +23,7 @@ from mesh.server.status import from_error
 from tests.server.echo import SERVICE, Echo, EchoStub, Text
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
+Status = health_pb2.HealthCheckResponse.ServingStatus
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
@@ -98,6 +99,7 @@ async def test_health_speaks_for_the_whole_and_for_each_service():
 async def test_draining_keeps_its_order_and_loses_no_call():
     """NOT_SERVING, then out of the registry, then still serving, then gone; 0 calls fail."""
     said: list[str] = []
+    heard: list[str] = []
     registry = MemoryRegistry()
     stop = asyncio.Event()
     known = asyncio.Event()
@@ -108,7 +110,7 @@ async def test_draining_keeps_its_order_and_loses_no_call():
         async with grpc.aio.insecure_channel(address) as channel:
             watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
             while (each := await watch.read()) is not grpc.aio.EOF:
-                said.append(health_pb2.HealthCheckResponse.ServingStatus.Name(each.status))
+                heard.append(Status.Name(each.status))
             said.append("watch ended")
 
     async def watch_registry() -> None:
@@ -117,7 +119,9 @@ async def test_draining_keeps_its_order_and_loses_no_call():
             if snapshot.endpoints:
                 known.set()
             elif known.is_set():
-                said.append("deregistered")
+                async with grpc.aio.insecure_channel(address) as channel:
+                    status = await health_of(channel)
+                said.append(f"deregistered while {Status.Name(status)}")
                 await asyncio.sleep(0.3)
                 stop.set()
                 return
@@ -139,11 +143,12 @@ async def test_draining_keeps_its_order_and_loses_no_call():
         health = asyncio.create_task(watch_health(address))
         callers = [asyncio.create_task(load(address)) for _ in range(4)]
         await asyncio.wait_for(known.wait(), 5)
-        while not (said and answered):
+        while not (heard and answered):
             await asyncio.sleep(0.01)
     await asyncio.wait_for(asyncio.gather(follower, health, *callers), 10)
 
-    assert said == ["SERVING", "NOT_SERVING", "deregistered", "watch ended"]
+    assert heard == ["SERVING", "NOT_SERVING"]
+    assert said == ["deregistered while NOT_SERVING", "watch ended"]
     assert failed == []
     assert answered > 20
 
