@@ -1,0 +1,199 @@
+"""
+The catalog: nodes, services and checks, with Consul's indexes and who waits on which.
+
+Every write takes the next index and stamps the tables and services it touched; a reader asks for
+the index of a *topic* ("nodes", "services", "checks", "service:<name>") and may wait for it to
+grow.  As in Consul, a service has an index of its own, so that a change of one wakes no watcher of
+another, and a service nobody registered has the index of the last extinction or of the tables.
+
+Pure but for the wake-up calls: no clock, no I/O.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+from discovery.agent.records import CheckRecord, NodeRecord, ServiceRecord
+
+Wake = Callable[[], None]
+
+
+class Catalog:
+    """All that is registered; `waiters` maps a topic to the wake-up calls of blocked queries."""
+
+    def __init__(self) -> None:
+        self.index = 0
+        self.nodes: dict[str, NodeRecord] = {}
+        self.services: dict[tuple[str, str], ServiceRecord] = {}
+        self.checks: dict[tuple[str, str], CheckRecord] = {}
+        self.waiters: defaultdict[str, set[Wake]] = defaultdict(set)
+        self._names: defaultdict[str, set[tuple[str, str]]] = defaultdict(set)
+        self._checks_of: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+        self._indexes: dict[str, int] = {}
+        self._last_extinction = 0
+        self._batch: set[str] | None = None
+
+    # reading
+
+    def index_of(self, *topics: str) -> int:
+        return max((self._indexes.get(topic, 0) for topic in topics), default=0)
+
+    def service_index(self, name: str, *, checks: bool) -> int:
+        """The index of a service, of one that never was, or of the last that went away."""
+        topic = f"service:{name}"
+        if name in self._names and topic in self._indexes:
+            return self._indexes[topic]
+        if self._last_extinction and name not in self._names:
+            return self._last_extinction
+        return self.index_of("nodes", "services", *(["checks"] if checks else []))
+
+    def instances(self, name: str) -> list[ServiceRecord]:
+        return [self.services[key] for key in sorted(self._names.get(name, ()))]
+
+    def checks_of(self, node: str, service_id: str) -> list[CheckRecord]:
+        """The checks of one service, or of the node itself when `service_id` is empty."""
+        ids = sorted(self._checks_of.get((node, service_id), ()))
+        return [self.checks[node, id_] for id_ in ids]
+
+    def tags(self) -> dict[str, list[str]]:
+        """Name to sorted tags of all services."""
+        tags: dict[str, set[str]] = {}
+        for record in self.services.values():
+            tags.setdefault(record.name, set()).update(record.tags)
+        return {name: sorted(tags[name]) for name in sorted(tags)}
+
+    # writing
+
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        """All writes in the block have one index and are seen together, as one Raft entry is."""
+        if self._batch is not None:
+            yield
+            return
+        self._batch = set()
+        before = self.index
+        self.index += 1
+        try:
+            yield
+        finally:
+            touched, self._batch = self._batch, None
+            if touched:
+                self._wake(touched)
+            else:
+                self.index = before
+
+    def put_node(self, record: NodeRecord) -> None:
+        old = self.nodes.get(record.name)
+        if old is not None:
+            record.created, record.modified = old.created, old.modified
+            if record == old:
+                return
+        index = self._next()
+        record.created = record.created or index
+        record.modified = index
+        self.nodes[record.name] = record
+        self._touch("nodes", *self._services_on(record.name))
+
+    def put_service(self, record: ServiceRecord) -> None:
+        key = (record.node, record.id)
+        old = self.services.get(key)
+        if old is not None and old.content() == record.content():
+            return
+        index = self._next()
+        if old is not None and old.name != record.name:
+            self._forget_name(key, old.name)
+        record.created = old.created if old is not None else index
+        record.modified = index
+        self.services[key] = record
+        self._names[record.name].add(key)
+        for check in self.checks_of(record.node, record.id):
+            check.service_name, check.service_tags = record.name, record.tags
+        self._touch("services", f"service:{record.name}")
+
+    def put_check(self, record: CheckRecord) -> None:
+        """Add a check, or change what it says; what says the same is no change."""
+        key = (record.node, record.id)
+        old = self.checks.get(key)
+        if old is not None:
+            record.created, record.modified = old.created, old.modified
+            if record == old:
+                return
+            self._checks_of[record.node, old.service_id].discard(record.id)
+        index = self._next()
+        record.created = record.created or index
+        record.modified = index
+        self.checks[key] = record
+        self._checks_of[record.node, record.service_id].add(record.id)
+        self._touch("checks", *self._services_of(record))
+
+    def remove_service(self, node: str, service_id: str) -> bool:
+        key = (node, service_id)
+        record = self.services.pop(key, None)
+        if record is None:
+            return False
+        index = self._next()
+        doomed = self._checks_of.pop(key, set())
+        for check_id in doomed:
+            del self.checks[node, check_id]
+        topics = ["services", f"service:{record.name}", *(["checks"] if doomed else [])]
+        self._forget_name(key, record.name)
+        self._touch(*topics)
+        if record.name not in self._names:
+            del self._indexes[f"service:{record.name}"]
+            self._last_extinction = index
+        return True
+
+    def remove_check(self, node: str, check_id: str) -> bool:
+        record = self.checks.pop((node, check_id), None)
+        if record is None:
+            return False
+        self._next()
+        self._checks_of[node, record.service_id].discard(check_id)
+        self._touch("checks", *self._services_of(record))
+        return True
+
+    def remove_node(self, name: str) -> bool:
+        if name not in self.nodes:
+            return False
+        for owner, service_id in [key for key in self.services if key[0] == name]:
+            self.remove_service(owner, service_id)
+        for owner, check_id in [key for key in self.checks if key[0] == name]:
+            self.remove_check(owner, check_id)
+        self._next()
+        del self.nodes[name]
+        self._touch("nodes")
+        return True
+
+    def _next(self) -> int:
+        if self._batch is None:
+            self.index += 1
+        return self.index
+
+    def _touch(self, *topics: str) -> None:
+        for topic in topics:
+            self._indexes[topic] = self.index
+        if self._batch is None:
+            self._wake(topics)
+        else:
+            self._batch.update(topics)
+
+    def _wake(self, topics: Iterable[str]) -> None:
+        for topic in topics:
+            for wake in self.waiters.get(topic, ()):
+                wake()
+
+    def _forget_name(self, key: tuple[str, str], name: str) -> None:
+        self._names[name].discard(key)
+        if not self._names[name]:
+            del self._names[name]
+
+    def _services_on(self, node: str) -> Iterable[str]:
+        return {f"service:{record.name}" for key, record in self.services.items() if key[0] == node}
+
+    def _services_of(self, record: CheckRecord) -> Iterable[str]:
+        """Whose health a check decides: one service's, or that of all on its node."""
+        if record.service_id:
+            return (f"service:{record.service_name}",)
+        return self._services_on(record.node)

@@ -1,0 +1,266 @@
+"""
+What a client may register: JSON bodies to records, refused with the words of Consul 1.8.7.
+
+Go's decoder takes field names in any case, some under a second name, and refuses unknown ones;
+durations are Go's ("1m30s") or a number of nanoseconds.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+MIN_DEREGISTER_SECONDS = 60.0
+STATUSES = ("passing", "warning", "critical")
+
+
+class Refused(Exception):
+    """The request is answered with `status` and this text."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+        self.text = text
+
+
+@dataclass(slots=True)
+class CheckDefinition:
+    """A check as asked for; times are seconds, 0 where not given."""
+
+    id: str = ""
+    name: str = ""
+    status: str = ""
+    notes: str = ""
+    service_id: str = ""
+    script: list[str] = field(default_factory=list)
+    http: str = ""
+    method: str = ""
+    headers: dict[str, list[str]] = field(default_factory=dict)
+    body: str = ""
+    tcp: str = ""
+    grpc: str = ""
+    grpc_tls: bool = False
+    tls_skip_verify: bool = False
+    interval: float = 0.0
+    timeout: float = 0.0
+    ttl: float = 0.0
+    deregister_after: float = 0.0
+    passing_after: int = 0
+    critical_after: int = 0
+
+    @property
+    def kind(self) -> str:
+        for kind in ("http", "tcp", "grpc"):
+            if getattr(self, kind):
+                return kind
+        return "ttl"
+
+
+@dataclass(slots=True)
+class ServiceDefinition:
+    id: str = ""
+    name: str = ""
+    address: str = ""
+    port: int = 0
+    tags: list[str] = field(default_factory=list)
+    meta: dict[str, str] = field(default_factory=dict)
+    passing_weight: int = 1
+    warning_weight: int = 1
+    tag_override: bool = False
+    tagged_addresses: dict[str, Any] = field(default_factory=dict)
+    checks: list[CheckDefinition] = field(default_factory=list)
+
+
+# The JSON name in lower case -> our field and the Go type that the refusal names.
+_CHECK = {
+    "checkid": ("id", "string"),
+    "id": ("id", "string"),
+    "name": ("name", "string"),
+    "status": ("status", "string"),
+    "notes": ("notes", "string"),
+    "serviceid": ("service_id", "string"),
+    "service_id": ("service_id", "string"),
+    "args": ("script", "[]string"),
+    "scriptargs": ("script", "[]string"),
+    "script_args": ("script", "[]string"),
+    "http": ("http", "string"),
+    "method": ("method", "string"),
+    "header": ("headers", "map[string][]string"),
+    "body": ("body", "string"),
+    "tcp": ("tcp", "string"),
+    "grpc": ("grpc", "string"),
+    "grpcusetls": ("grpc_tls", "bool"),
+    "tlsskipverify": ("tls_skip_verify", "bool"),
+    "tls_skip_verify": ("tls_skip_verify", "bool"),
+    "interval": ("interval", "duration"),
+    "timeout": ("timeout", "duration"),
+    "ttl": ("ttl", "duration"),
+    "deregistercriticalserviceafter": ("deregister_after", "duration"),
+    "deregister_critical_service_after": ("deregister_after", "duration"),
+    "successbeforepassing": ("passing_after", "int"),
+    "failuresbeforecritical": ("critical_after", "int"),
+    "outputmaxsize": ("", "int"),
+    "shell": ("", "string"),
+    "aliasnode": ("", "string"),
+    "aliasservice": ("", "string"),
+    "dockercontainerid": ("", "string"),
+    "docker_container_id": ("", "string"),
+}
+_SERVICE = {
+    "id": ("id", "string"),
+    "name": ("name", "string"),
+    "address": ("address", "string"),
+    "port": ("port", "int"),
+    "tags": ("tags", "[]string"),
+    "meta": ("meta", "map[string]string"),
+    "enabletagoverride": ("tag_override", "bool"),
+    "enable_tag_override": ("tag_override", "bool"),
+    "taggedaddresses": ("tagged_addresses", "map[string]structs.ServiceAddress"),
+    "tagged_addresses": ("tagged_addresses", "map[string]structs.ServiceAddress"),
+    "weights": ("", "struct"),
+    "check": ("", "struct"),
+    "checks": ("", "[]struct"),
+    "kind": ("", "string"),
+    "proxy": ("", "struct"),
+    "connect": ("", "struct"),
+    "token": ("", "string"),
+}
+_PYTHON = {
+    "string": str,
+    "int": int,
+    "bool": bool,
+    "[]string": list,
+    "[]struct": list,
+    "struct": dict,
+}
+
+
+def service(body: bytes) -> ServiceDefinition:
+    """The body of PUT /v1/agent/service/register."""
+    found = decode(body)
+    definition = ServiceDefinition(**_fields(found, _SERVICE))
+    named = {key.lower(): value for key, value in found.items()}
+    if not definition.name:
+        raise Refused(400, "Missing service name")
+    if definition.address in ("0.0.0.0", "::", "[::]"):  # noqa: S104 - refused, not bound
+        raise Refused(400, "Invalid service address")
+    weights = named.get("weights")
+    if weights is not None:
+        numbers = {key.lower(): value for key, value in weights.items()}
+        definition.passing_weight = _number(numbers.get("passing", 0))
+        definition.warning_weight = _number(numbers.get("warning", 0))
+        if definition.passing_weight < 1:
+            raise Refused(400, "Invalid Weights: Passing must be greater than 0")
+        if definition.warning_weight < 0:
+            raise Refused(400, "Invalid Weights: Warning must be greater or equal than 0")
+        if max(definition.passing_weight, definition.warning_weight) > 65535:
+            raise Refused(400, "Invalid Weights: Weight must be lower or equal to 65535")
+    definition.id = definition.id or definition.name
+    asked = [*(named.get("checks") or ()), *([named["check"]] if named.get("check") else ())]
+    definition.checks = [_valid(CheckDefinition(**_fields(one, _CHECK))) for one in asked]
+    return definition
+
+
+def check(body: bytes) -> CheckDefinition:
+    """The body of PUT /v1/agent/check/register."""
+    definition = CheckDefinition(**_fields(decode(body), _CHECK))
+    if not definition.name:
+        raise Refused(400, "Missing check name")
+    return _valid(definition)
+
+
+def decode(body: bytes) -> dict[str, Any]:
+    if not body.strip():
+        raise Refused(400, "Request decode failed: EOF")
+    try:
+        found = json.loads(body)
+    except ValueError as error:
+        raise Refused(400, f"Request decode failed: {error}") from error
+    if not isinstance(found, dict):
+        raise Refused(
+            400, f"Request decode failed: json: cannot unmarshal {_go(found)} into Go value"
+        )
+    return found
+
+
+def seconds(value: object) -> float:
+    """A Go duration, as text or as nanoseconds."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return value / 1e9
+    text = str(value)
+    units = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
+    match = re.fullmatch(r"([+-]?)((?:\d+(?:\.\d*)?|\.\d+)(?:h|ms|m|s|us|µs|ns))+", text)
+    if text in ("", "0"):
+        return 0.0
+    if match is None:
+        bare = re.fullmatch(r"[+-]?\d+(\.\d*)?", text)
+        why = "missing unit in duration" if bare else "invalid duration"
+        raise Refused(400, f'Request decode failed: time: {why} "{text}"')
+    parts = re.findall(r"(\d+(?:\.\d*)?|\.\d+)(h|ms|m|s|us|µs|ns)", text)
+    total = sum(float(number) * units[unit] for number, unit in parts)
+    return -total if match[1] == "-" else total
+
+
+def _fields(found: dict[str, Any], table: dict[str, tuple[str, str]]) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    for key, value in found.items():
+        known = table.get(key.lower())
+        if known is None:
+            raise Refused(400, f'Request decode failed: json: unknown field "{key}"')
+        name, kind = known
+        if value is None:
+            continue
+        if kind != "duration":
+            wanted = _PYTHON.get(kind, dict)
+            if not isinstance(value, wanted) or (kind == "int" and isinstance(value, bool)):
+                raise Refused(
+                    400,
+                    f"Request decode failed: json: cannot unmarshal {_go(value)}"
+                    f" into Go struct field .{key} of type {kind}",
+                )
+        if name:
+            fields[name] = seconds(value) if kind == "duration" else value
+    return fields
+
+
+def _valid(definition: CheckDefinition) -> CheckDefinition:
+    probes = any((definition.script, definition.http, definition.tcp, definition.grpc))
+    if definition.interval > 0 and definition.ttl > 0:
+        raise Refused(400, "Invalid check: Interval and TTL cannot both be specified")
+    if probes and definition.interval <= 0:
+        raise Refused(400, "Invalid check: Interval must be > 0 for Script, HTTP, or TCP checks")
+    if not probes and definition.ttl <= 0:
+        raise Refused(400, "Invalid check: TTL must be > 0 for TTL checks")
+    if definition.script:
+        raise Refused(
+            400,
+            "Invalid check: Scripts are disabled on this agent; to enable, configure"
+            " 'enable_script_checks' or 'enable_local_script_checks' to true",
+        )
+    if definition.status and definition.status not in STATUSES:
+        raise Refused(400, "Status for checks must 'passing', 'warning', 'critical'")
+    if 0 < definition.deregister_after < MIN_DEREGISTER_SECONDS:
+        definition.deregister_after = MIN_DEREGISTER_SECONDS
+    return definition
+
+
+def _number(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise Refused(
+            400,
+            f"Request decode failed: json: cannot unmarshal {_go(value)}"
+            " into Go struct field .Weights of type int",
+        )
+    return value
+
+
+def _go(value: object) -> str:
+    if isinstance(value, bool):
+        return "bool"
+    if isinstance(value, str):
+        return "string"
+    if isinstance(value, int | float):
+        return "number"
+    return "array" if isinstance(value, list) else "object"

@@ -1,0 +1,1 @@
+"""Consul as a registry: settings, JSON to model, the watcher and the registrations."""

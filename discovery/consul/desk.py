@@ -1,0 +1,99 @@
+"""
+Where a lease meets Consul: each answer of the agent becomes one outcome, by one table.
+
+    register    200 done                      400 403 refused    else down
+    confirm     200 done, or taken            404 lost           403 refused    else down
+                a ttl check's heartbeat: "does not have associated TTL", unknown check: lost
+    deregister  200 404 done, not ours: done  403 refused        else down
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+from discovery.consul import schema
+from discovery.consul.client import Client, Unreachable
+from discovery.errors import DiscoveryError
+from discovery.lease import Outcome, Told
+from discovery.model import Instance
+
+
+class ConsulDesk:
+    """The agent, seen from one registration."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def register(self, instance: Instance) -> Told:
+        return await self._command(
+            self._client.commands.agent.service.register,
+            instance.service,
+            service_id=instance.id,
+            address=instance.host,
+            port=instance.port,
+            tags=list(instance.tags),
+            meta=dict(instance.meta),
+            weights={"Passing": instance.weight, "Warning": instance.warning_weight},
+            check=instance.check and schema.check_definition(instance, instance.check),
+            # A ghost with this id may have left checks of another kind.
+            replace_existing_checks=True,
+        )
+
+    async def confirm(self, instance: Instance) -> Told:
+        told = await self._whose(instance)
+        check = instance.check
+        if told.outcome is Outcome.DONE and check is not None and check.kind == "ttl":
+            return await self._command(
+                self._client.commands.agent.check.ttl_pass, schema.check_id(instance)
+            )
+        return told
+
+    async def deregister(self, instance: Instance) -> Told:
+        told = await self._whose(instance)
+        if told.outcome in (Outcome.LOST, Outcome.TAKEN):
+            return Told(Outcome.DONE)
+        if told.outcome is not Outcome.DONE:
+            return told
+        return await self._command(
+            self._client.commands.agent.service.deregister, instance.id, lost=Outcome.DONE
+        )
+
+    async def _whose(self, instance: Instance) -> Told:
+        """Whether the agent has our id, and at our address."""
+        try:
+            answer = await self._client.request(
+                "GET", "/v1/agent/service/" + quote(instance.id, safe="")
+            )
+            if answer.status == 404:
+                return Told(Outcome.LOST, answer.text)
+            if answer.status != 200:
+                refused = answer.status in (400, 403)
+                why = f"status {answer.status}: {answer.text}"
+                return Told(Outcome.REFUSED if refused else Outcome.DOWN, why)
+            if schema.same_place(answer.body, instance):
+                return Told(Outcome.DONE)
+            return Told(Outcome.TAKEN, "it is registered with another address")
+        except (Unreachable, schema.Malformed, DiscoveryError) as error:
+            return Told(Outcome.DOWN, str(error))
+
+    async def _command(
+        self, command: Any, *args: Any, lost: Outcome = Outcome.LOST, **options: Any
+    ) -> Told:
+        import consul  # noqa: PLC0415 - loaded with the first command
+
+        try:
+            done = await command(*args, **options)
+        except (consul.BadRequest, consul.ACLPermissionDenied) as error:
+            return Told(Outcome.REFUSED, str(error))
+        except consul.ConsulException as error:
+            return Told(lost if _says_unknown(str(error)) else Outcome.DOWN, str(error))
+        except (Unreachable, DiscoveryError) as error:
+            return Told(Outcome.DOWN, str(error))
+        # py-consul answers False for 404, which a newer agent gives for an unknown check or id.
+        return Told(Outcome.DONE if done else lost)
+
+
+def _says_unknown(text: str) -> bool:
+    """Consul up to 1.10 answers 500 to a heartbeat or deregistration of what it does not know."""
+    return "does not have associated TTL" in text or "Unknown " in text or "unknown " in text
