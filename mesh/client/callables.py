@@ -17,6 +17,8 @@ import grpc.aio
 from mesh.call import Call, Kind, Metadata
 from mesh.client import contract
 from mesh.client.calls import UnaryUnaryCall
+from mesh.client.streams import UnaryStreamCall
+from mesh.client.writing import Source, StreamStreamCall, StreamUnaryCall
 from mesh.inbound import INBOUND
 
 if TYPE_CHECKING:
@@ -33,14 +35,19 @@ class MultiCallable:
     kind: Kind
 
     def __init__(
-        self, channel: Channel, path: str, serializer: Any, deserializer: Any, registered: bool
+        self,
+        channel: Channel,
+        method: str,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        _registered_method: bool | None = False,
     ) -> None:
         self.channel = channel
-        self.serializer = serializer
-        self._path = path
-        self._deserializer = deserializer
-        self._registered = registered
-        self._method, self._keyed = contract.read(path, self.kind)
+        self.serializer = request_serializer
+        self._path = method
+        self._deserializer = response_deserializer
+        self._registered = _registered_method
+        self._method, self._keyed = contract.read(method, self.kind)
 
     def on(self, channel: grpc.aio.Channel) -> Any:
         """The same method on a real channel; streamed requests come to it serialized."""
@@ -98,4 +105,57 @@ class UnaryUnary(MultiCallable, grpc.aio.UnaryUnaryMultiCallable[Any, Any]):
         compression: grpc.Compression | None = None,
     ) -> UnaryUnaryCall:
         call = self._call(request, timeout, metadata, wait_for_ready)
-        return UnaryUnaryCall(self, call, self._options(credentials, compression))
+        options = self._options(credentials, compression)
+        return UnaryUnaryCall(self, call, options)
+
+
+class UnaryStream(MultiCallable, grpc.aio.UnaryStreamMultiCallable[Any, Any]):
+    kind = Kind.UNARY_STREAM
+
+    def __call__(
+        self,
+        request: Any,
+        *,
+        timeout: float | None = None,
+        metadata: Any = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> UnaryStreamCall:
+        call = self._call(request, timeout, metadata, wait_for_ready)
+        options = self._options(credentials, compression)
+        return UnaryStreamCall(self, call, options)
+
+
+class StreamUnary(MultiCallable, grpc.aio.StreamUnaryMultiCallable[Any, Any]):
+    kind = Kind.STREAM_UNARY
+
+    def __call__(
+        self,
+        request_iterator: Source | None = None,
+        timeout: float | None = None,
+        metadata: Any = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> StreamUnaryCall:
+        call = self._call(None, timeout, metadata, wait_for_ready)
+        options = self._options(credentials, compression)
+        return StreamUnaryCall(self, call, options, request_iterator)
+
+
+class StreamStream(MultiCallable, grpc.aio.StreamStreamMultiCallable[Any, Any]):
+    kind = Kind.STREAM_STREAM
+
+    def __call__(
+        self,
+        request_iterator: Source | None = None,
+        timeout: float | None = None,
+        metadata: Any = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> StreamStreamCall:
+        call = self._call(None, timeout, metadata, wait_for_ready)
+        options = self._options(credentials, compression)
+        return StreamStreamCall(self, call, options, request_iterator)

@@ -110,12 +110,12 @@ class Outcome(grpc.aio.Call):
             self.cancel()
             raise
 
-    def _result(self) -> Any:
+    def raise_for_status(self) -> None:
+        """Raise what the caller must know, if the call has ended and not well."""
         if self._cancelled:
             raise asyncio.CancelledError
         if self._error is not None:
             raise self._error
-        return self._reply
 
     # -- grpc.aio.Call
 
@@ -198,7 +198,8 @@ class UnaryUnaryCall(Outcome, grpc.aio.UnaryUnaryCall[Any, Any]):
             yield from self._converse().__await__()
         elif not self._done:
             yield from self._joined().__await__()
-        return self._result()
+        self.raise_for_status()
+        return self._reply
 
     async def _attempt(self, call: Call) -> Any:
         link = wire.link_of(self._multi.channel.pool, call)

@@ -184,22 +184,14 @@ class Channel(grpc.aio.Channel):
 
     # -- what stubs call
 
-    def unary_unary(
-        self,
-        method: str,
-        request_serializer: Any = None,
-        response_deserializer: Any = None,
-        _registered_method: bool | None = False,
-    ) -> grpc.aio.UnaryUnaryMultiCallable[Any, Any]:
-        return callables.UnaryUnary(
-            self, method, request_serializer, response_deserializer, bool(_registered_method)
-        )
+    def unary_unary(self, *method: Any, **method_too: Any) -> callables.UnaryUnary:
+        return callables.UnaryUnary(self, *method, **method_too)
 
-    def unary_stream(self, *arguments: Any, **keywords: Any) -> Any:
-        raise NotImplementedError
+    def unary_stream(self, *method: Any, **method_too: Any) -> callables.UnaryStream:
+        return callables.UnaryStream(self, *method, **method_too)
 
-    def stream_unary(self, *arguments: Any, **keywords: Any) -> Any:
-        raise NotImplementedError
+    def stream_unary(self, *method: Any, **method_too: Any) -> callables.StreamUnary:
+        return callables.StreamUnary(self, *method, **method_too)
 
-    def stream_stream(self, *arguments: Any, **keywords: Any) -> Any:
-        raise NotImplementedError
+    def stream_stream(self, *method: Any, **method_too: Any) -> callables.StreamStream:
+        return callables.StreamStream(self, *method, **method_too)
