@@ -1,0 +1,118 @@
+"""What the inventory does, one transaction each: stock, reservation and event go together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from mesh.events.outbox import Outbox
+
+from mesh.store import Database, Transaction
+from services.inventory import store
+from services.inventory.domain import (
+    Change,
+    Product,
+    ProductNotFound,
+    Reservation,
+    ReservationNotFound,
+    bounded,
+    commit,
+    release,
+    reserve,
+    totals,
+)
+from services.inventory.events import message
+
+# An import is one transaction; this many products are some 100 ms of the database's only writer.
+MOST_IMPORTED = 10_000
+
+
+class Inventory:
+    """Keeps products and reservations in one database."""
+
+    def __init__(
+        self, database: Database, outbox: Outbox, now: Callable[[], int] = time.time_ns
+    ) -> None:
+        self._database = database
+        self._outbox = outbox
+        self._now = now
+
+    async def reserve(self, wanted: Reservation, traceparent: str = "") -> Reservation:
+        """Hold stock, once however often it is asked."""
+        asked = replace(wanted, created=self._now())
+
+        async def work(tx: Transaction) -> Reservation:
+            known = await store.load_reservation(tx, asked.reservation_id)
+            stock = await store.available(tx, totals(asked.items))
+            return await self._keep(tx, reserve(asked, known, stock), traceparent)
+
+        return await self._database.transaction(work)
+
+    async def commit(self, reservation_id: str, traceparent: str = "") -> Reservation:
+        """Turn held stock into sold stock."""
+
+        async def work(tx: Transaction) -> Reservation:
+            known = await store.load_reservation(tx, reservation_id)
+            return await self._keep(tx, commit(known, reservation_id), traceparent)
+
+        return await self._database.transaction(work)
+
+    async def release(self, reservation_id: str, traceparent: str = "") -> Reservation:
+        """Give stock back, or see to it that it will never be held."""
+        now = self._now()
+
+        async def work(tx: Transaction) -> Reservation:
+            known = await store.load_reservation(tx, reservation_id)
+            return await self._keep(tx, release(known, reservation_id, now), traceparent)
+
+        return await self._database.transaction(work)
+
+    async def take(self, products: Sequence[Product]) -> int:
+        """Put products into the catalogue, all or none; how many they were."""
+        taken = bounded(products, MOST_IMPORTED)
+
+        async def work(tx: Transaction) -> None:
+            await store.take(tx, taken)
+
+        await self._database.transaction(work)
+        return len(taken)
+
+    async def stock_once(self, products: Sequence[Product]) -> None:
+        """Put *products* into a catalogue that is empty; in any other do nothing."""
+
+        async def work(tx: Transaction) -> None:
+            if not await store.has_products(tx):
+                await store.take(tx, products)
+
+        await self._database.transaction(work)
+
+    async def products(self, after: str, limit: int) -> list[Product]:
+        return await self._database.read(lambda tx: store.list_products(tx, after, limit))
+
+    async def product(self, product_id: str) -> Product:
+        product = await self._database.read(lambda tx: store.load_product(tx, product_id))
+        if product is None:
+            raise ProductNotFound(f"there is no product {product_id!r}")
+        return product
+
+    async def reservation(self, reservation_id: str) -> Reservation:
+        found = await self._database.read(lambda tx: store.load_reservation(tx, reservation_id))
+        if found is None:
+            raise ReservationNotFound(f"there is no reservation {reservation_id!r}")
+        return found
+
+    async def of_order(self, order_id: str) -> Reservation:
+        """The newest reservation of an order."""
+        found = await self._database.read(lambda tx: store.load_reservation_of_order(tx, order_id))
+        if found is None:
+            raise ReservationNotFound(f"there is no reservation of an order {order_id!r}")
+        return found
+
+    async def _keep(self, tx: Transaction, change: Change, traceparent: str) -> Reservation:
+        await store.move(tx, change.moves)
+        if change.changed:
+            await store.save_reservation(tx, change.reservation)
+        if change.fact is not None:
+            await self._outbox.append(tx, message(change.fact, change.reservation, traceparent))
+        return change.reservation

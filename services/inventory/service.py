@@ -1,0 +1,54 @@
+"""Everything an instance of inventory is made of, from a database."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from mesh.events.feed import Feed
+from mesh.events.outbox import Outbox
+from mesh.server.idempotency import Idempotency
+
+import discovery
+import mesh
+from mesh.store import Database, connect
+from services.inventory import store
+from services.inventory.catalogue import FIRST_STOCK
+from services.inventory.domain import Product
+from services.inventory.handlers import Inventory
+from services.inventory.servicer import InventoryServicer
+from services.process import CONTRACT, Process
+
+
+@asynccontextmanager
+async def inventory(
+    database: Database,
+    registry: discovery.Registry | None = None,
+    *,
+    first_stock: Sequence[Product] = FIRST_STOCK,
+) -> AsyncIterator[mesh.Server]:
+    """An inventory server on an entered database; `first_stock` goes into an empty catalogue."""
+    await database.migrate("inventory", store.MIGRATIONS)
+    outbox = Outbox(database)
+    handlers = Inventory(database, outbox)
+    await handlers.stock_once(first_stock)
+    async with Idempotency(database) as idempotency:
+        yield mesh.Server(
+            "inventory",
+            [InventoryServicer(handlers), Feed(outbox)],
+            registry=registry,
+            interceptors=[idempotency],
+            descriptors=CONTRACT,
+        )
+
+
+async def serve(process: Process) -> None:
+    """Serve until a signal says otherwise."""
+    async with (
+        discovery.from_environment() as registry,
+        connect(process.database) as database,
+        inventory(database, registry) as server,
+    ):
+        await server.run(
+            process.host, process.port, instance=process.instance, started=process.ready
+        )

@@ -1,0 +1,1 @@
+"""Takes orders and sees each of them through to its end."""

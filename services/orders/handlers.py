@@ -1,0 +1,140 @@
+"""
+What customers can do to orders.  Each change is one transaction: row, version, event, saga.
+
+Handlers start the saga and can turn it back; what happens in between is place_order's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping
+from typing import Any, Protocol
+
+from mesh.events.outbox import Outbox
+
+from mesh.store import Database, Transaction
+from services.orders import store
+from services.orders.domain import Fact, Order, OrderConfirmed, OrderExists, Reason, Status
+from services.orders.events import message
+from services.orders.watching import Watching
+
+SAGA = "place-order"
+
+
+class Runner(Protocol):
+    """What handlers need of the saga runner."""
+
+    async def start(self, tx: Any, saga: str, id: str, data: Any) -> Any: ...  # noqa: A002
+
+    async def cancel(self, tx: Any, id: str, reason: str) -> Any: ...  # noqa: A002
+
+
+class Orders:
+    """Takes, finds, changes and watches orders in one database."""
+
+    def __init__(
+        self,
+        database: Database,
+        outbox: Outbox,
+        runner: Runner,
+        watching: Watching,
+        now: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._database = database
+        self._outbox = outbox
+        self._runner = runner
+        self._watching = watching
+        self._now = now
+
+    async def create(self, wanted: Order, traceparent: str = "") -> Order:
+        """Take an order; the same id is the same order, however often it is asked for."""
+
+        async def work(tx: Transaction) -> Order:
+            known = await store.find(tx, wanted.order_id)
+            if known is not None:
+                if not known.order.is_same_request(wanted):
+                    raise OrderExists("the key was used for another order before")
+                return known.order
+            now = self._now()
+            order = wanted.taken(now)
+            await store.insert(tx, order)
+            await self._outbox.append(tx, message(Fact.CREATED, order, traceparent))
+            await self._runner.start(tx, SAGA, order.order_id, {"traceparent": traceparent})
+            return order
+
+        return await self._database.transaction(work)
+
+    async def get(self, order_id: str) -> Order:
+        return (await self._load(order_id)).order
+
+    async def page(
+        self, customer_id: str, status: Status | None, after: tuple[int, str] | None, limit: int
+    ) -> list[Order]:
+        """Orders, newest first."""
+        return await self._database.read(
+            lambda tx: store.page(
+                tx, customer_id=customer_id, status=status, after=after, limit=limit
+            )
+        )
+
+    async def revise(self, order_id: str, changes: Mapping[str, str]) -> Order:
+        """Change the fields that are the customer's."""
+
+        async def work(tx: Transaction) -> Order:
+            before = await store.load(tx, order_id)
+            order = before.order.revised(changes, self._now())
+            if order != before.order:
+                await store.save(tx, order, before)
+            return order
+
+        return await self._database.transaction(work)
+
+    async def cancel(self, order_id: str, seconds: float) -> Order:
+        """Turn the saga back and wait at most *seconds* for its end; OrderConfirmed if too late."""
+
+        async def work(tx: Transaction) -> Order:
+            order = (await store.load(tx, order_id)).order
+            if not order.status.is_final:
+                await self._runner.cancel(tx, order_id, Reason.CANCELLED_BY_CUSTOMER.value)
+            return order
+
+        order = await self._database.transaction(work)
+        if not order.status.is_final:
+            order = await self.finished(order_id, seconds)
+        if order.status is Status.CONFIRMED:
+            raise OrderConfirmed(f"order {order_id} is confirmed")
+        return order
+
+    async def finished(self, order_id: str, seconds: float) -> Order:
+        """The order at its end, or as it is after *seconds*."""
+        with self._watching.of(order_id) as watched:
+            try:
+                async with asyncio.timeout(seconds):
+                    while True:
+                        found = await self._load(order_id)
+                        if found.order.status.is_final:
+                            return found.order
+                        watched.version = found.version
+                        await watched.changed()
+            except TimeoutError:
+                return (await self._load(order_id)).order
+
+    async def watch(self, order_id: str) -> AsyncGenerator[Order, None]:
+        """The order as it is and then once per change, until it has come to its end."""
+        with self._watching.of(order_id) as watched:
+            versions = [await self._load(order_id)]
+            while True:
+                for each in versions:
+                    yield each.order
+                    watched.version = each.version
+                    if each.order.status.is_final:
+                        return
+                await watched.changed()
+                seen = watched.version
+                versions = await self._database.read(
+                    lambda tx, seen=seen: store.versions_after(tx, order_id, seen)
+                )
+
+    async def _load(self, order_id: str) -> store.Version:
+        return await self._database.read(lambda tx: store.load(tx, order_id))

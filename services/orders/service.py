@@ -1,0 +1,66 @@
+"""Everything an instance of orders is made of, from a database and two channels."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import grpc
+from mesh.events.feed import Feed
+from mesh.events.outbox import Outbox
+from mesh.saga import SagaRunner
+from mesh.server.idempotency import Idempotency
+
+import discovery
+import mesh
+from mesh.store import Database, connect
+from services.orders import store
+from services.orders.clients import Stock, Till
+from services.orders.handlers import Orders
+from services.orders.place_order import DEADLINE, place_order
+from services.orders.servicer import OrderServicer
+from services.orders.watching import Watching
+from services.process import CONTRACT, Process
+
+
+@asynccontextmanager
+async def orders(
+    database: Database,
+    inventory: grpc.aio.Channel,
+    payments: grpc.aio.Channel,
+    registry: discovery.Registry | None = None,
+    *,
+    owner: str = "orders",
+    deadline: float = DEADLINE,
+) -> AsyncIterator[mesh.Server]:
+    """An orders server on an entered database; `owner` names it in the saga's journal."""
+    await database.migrate("orders", store.MIGRATIONS)
+    outbox = Outbox(database)
+    saga = place_order(database, outbox, Stock(inventory), Till(payments), deadline=deadline)
+    watching = Watching(database)
+    async with (
+        watching.running(),
+        Idempotency(database) as idempotency,
+        SagaRunner(database, [saga], owner=owner) as runner,
+    ):
+        yield mesh.Server(
+            "orders",
+            [OrderServicer(Orders(database, outbox, runner, watching)), Feed(outbox)],
+            registry=registry,
+            interceptors=[idempotency],
+            descriptors=CONTRACT,
+        )
+
+
+async def serve(process: Process) -> None:
+    """Serve until a signal says otherwise."""
+    async with (
+        discovery.from_environment() as registry,
+        connect(process.database) as database,
+        mesh.Channel("inventory", registry=registry) as inventory,
+        mesh.Channel("payments", registry=registry) as payments,
+        orders(database, inventory, payments, registry, owner=process.instance) as server,
+    ):
+        await server.run(
+            process.host, process.port, instance=process.instance, started=process.ready
+        )

@@ -1,0 +1,77 @@
+"""
+Who waits for which order, and one reader that tells them all.
+
+    database.changes() --> which of the watched orders have another version? --> wake those who wait
+
+One query per commit serves every watcher of the process, instead of one query per commit and
+watcher.  A wake-up says "look again", so a needless one does no harm and none is ever missed:
+register first, then read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+from mesh.store import Database
+from services.orders import store
+
+
+class Watched:
+    """One order that somebody waits for; `version` is the last one they have seen."""
+
+    def __init__(self, order_id: str) -> None:
+        self.order_id = order_id
+        self.version = 0
+        self._changed = asyncio.Event()
+
+    async def changed(self) -> None:
+        """Wait until the order may have another version than `version`."""
+        await self._changed.wait()
+        self._changed.clear()
+
+    def wake(self) -> None:
+        self._changed.set()
+
+
+class Watching:
+    """The watched orders of one process."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._watched: dict[str, set[Watched]] = {}
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Follow the database's changes inside the `async with`."""
+        async with asyncio.TaskGroup() as tasks:
+            following = tasks.create_task(self._follow())
+            try:
+                yield
+            finally:
+                following.cancel()
+
+    @contextmanager
+    def of(self, order_id: str) -> Iterator[Watched]:
+        """Wait for changes of one order inside the `with`."""
+        watched = Watched(order_id)
+        self._watched.setdefault(order_id, set()).add(watched)
+        try:
+            yield watched
+        finally:
+            others = self._watched[order_id]
+            others.discard(watched)
+            if not others:
+                del self._watched[order_id]
+
+    async def _follow(self) -> None:
+        async for _ in self._database.changes():
+            asked = list(self._watched)
+            if not asked:
+                continue
+            versions = await self._database.read(lambda tx, ids=asked: store.versions_of(tx, ids))
+            for order_id, version in versions.items():
+                for watched in self._watched.get(order_id, ()):
+                    if version > watched.version:
+                        watched.wake()

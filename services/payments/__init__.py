@@ -1,0 +1,1 @@
+"""Takes money for orders and gives it back."""

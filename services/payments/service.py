@@ -1,0 +1,49 @@
+"""Everything an instance of payments is made of, from a database."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from mesh.events.feed import Feed
+from mesh.events.outbox import Outbox
+from mesh.server.idempotency import Idempotency
+
+import discovery
+import mesh
+from mesh.store import Database, connect
+from services.payments import store
+from services.payments.cards import CardNetwork
+from services.payments.handlers import Payments
+from services.payments.servicer import PaymentServicer
+from services.process import CONTRACT, Process
+
+
+@asynccontextmanager
+async def payments(
+    database: Database, registry: discovery.Registry | None = None, *, slow_card: float = 2.0
+) -> AsyncIterator[mesh.Server]:
+    """A payments server on an entered database; `slow_card` is how long "card-slow" takes, in s."""
+    await database.migrate("payments", store.MIGRATIONS)
+    outbox = Outbox(database)
+    handlers = Payments(database, outbox, CardNetwork(slow_card))
+    async with Idempotency(database) as idempotency:
+        yield mesh.Server(
+            "payments",
+            [PaymentServicer(handlers), Feed(outbox)],
+            registry=registry,
+            interceptors=[idempotency],
+            descriptors=CONTRACT,
+        )
+
+
+async def serve(process: Process) -> None:
+    """Serve until a signal says otherwise."""
+    async with (
+        discovery.from_environment() as registry,
+        connect(process.database) as database,
+        payments(database, registry) as server,
+    ):
+        await server.run(
+            process.host, process.port, instance=process.instance, started=process.ready
+        )

@@ -1,0 +1,63 @@
+"""What a service process makes of its arguments and environment; everything wrong is one line."""
+
+import pytest
+
+from services.process import main, read
+
+
+def test_arguments_and_environment_make_the_process(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    told = read(
+        "orders", ["--host", "::1", "--port", "7", "--instance", "3"], {"DATABASE_URL": "u"}
+    )
+    default = read("orders", [], {})
+
+    assert (told.host, told.port, told.slot, told.database) == ("::1", 7, 3, "u")
+    assert told.instance.startswith("orders-")
+    assert told.instance.endswith("-3")
+    assert (default.host, default.port, default.slot) == ("127.0.0.1", 0, 1)
+    assert default.database == "sqlite:///.demo/orders.db"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--port", "x"], "'x'"),
+        (["--port", "65536"], "'65536'"),
+        (["--port", "-1"], "'-1'"),
+        (["--instance", "0"], "'0'"),
+        (["--instance", "one"], "'one'"),
+        (["--what"], "--what"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_2(arguments, said, capsys):
+    with pytest.raises(SystemExit) as left:
+        read("orders", arguments, {"DATABASE_URL": "u"})
+
+    error = capsys.readouterr().err
+    assert left.value.code == 2
+    assert error.startswith("orders: ")
+    assert error.count("\n") == 1
+    assert said in error
+
+
+def test_what_keeps_a_process_from_serving_is_one_line_and_exit_2(capsys, monkeypatch, tmp_path):
+    async def busy(process):
+        raise OSError(98, "Address already in use", "127.0.0.1:7")
+
+    monkeypatch.chdir(tmp_path)
+
+    assert main("orders", busy, ["--port", "7"]) == 2
+    assert capsys.readouterr().err == "orders: 127.0.0.1:7: Address already in use\n"
+
+
+def test_an_error_while_serving_is_not_disguised(monkeypatch, tmp_path):
+    async def breaking(process):
+        process.ready("127.0.0.1:7")
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(OSError, match="Input/output"):
+        main("orders", breaking, [])
