@@ -3,6 +3,8 @@ One logical call: what the caller asked for, and what the layers decide about it
 
 `Method` is read once from the contract; `Call` is made per call and filled in on the way down.
 Times are seconds on the driver's monotonic clock; a deadline is absolute and only ever lowered.
+During an Attempt `deadline` is that attempt's own (mesh.policy.timing lowers it and puts it back),
+so that a driver needs to look at nothing else.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ class Idempotency(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """An rpc as the contract declares it; `name` is the wire's path, "/shop.orders.v1.OrderService/GetOrder"."""
+    """An rpc as the contract declares it; `name` is the wire's path, "/package.Service/Method"."""
 
     name: str
     kind: Kind = Kind.UNARY_UNARY
@@ -56,18 +58,27 @@ class Call:
     metadata: Metadata = ()
     deadline: float | None = None
     wait_for_ready: bool = False
-    # The idempotency key (metadata idempotency-key, or the request's request_id): with it, asking twice is asking once.
+    # The idempotency key (metadata idempotency-key, or the request's request_id): with it, asking
+    # twice is asking once.
     key: str | None = None
-    # Set by layers: the number of this attempt (1 is the first), where it goes, and who was asked before.
+    # How much it matters (mesh.policy.criticality), as the caller or the call being served says.
+    criticality: str = ""
+    # W3C trace context of the attempt now made; empty when nobody traces.
+    traceparent: str = ""
+    # Set by layers: this attempt's number (1 is the first), where it goes, who was asked before.
     attempt: int = 1
     endpoint: Endpoint | None = None
     tried: list[str] = field(default_factory=list)
-    # Set by the driver at the first response header or message; after it no layer may repeat (gRFC A6).
+    # Why this attempt is not the first: the status that ended the one before.
+    retried_for: str = ""
+    # What layers add to the reply's metadata: mesh-fallback says that no server answered this.
+    notes: list[tuple[str, str]] = field(default_factory=list)
+    # Set by the driver at the first response header or message; no layer may repeat after it (A6).
     committed: bool = False
 
     @property
     def repeatable(self) -> bool:
-        """Whether the contract or a key allows sending this call a second time after it may have run."""
+        """Whether the contract or a key allows sending it again after it may have run."""
         return self.method.idempotency is not Idempotency.UNKNOWN or self.key is not None
 
     def remaining(self, now: float) -> float | None:
@@ -75,7 +86,7 @@ class Call:
         return None if self.deadline is None else max(0.0, self.deadline - now)
 
     def fork(self) -> Call:
-        """A copy for a concurrent attempt; `tried` stays shared so that hedges avoid each other's endpoints."""
+        """A copy for a concurrent attempt; `tried` stays shared: hedges avoid each other."""
         return replace(self)
 
     def with_metadata(self, extra: Sequence[tuple[str, str | bytes]]) -> Metadata:

@@ -1,16 +1,19 @@
 """
 Every error the mesh raises, and whose doing it was:
 
-* MeshError                 .code .message .reason .domain .metadata .retry_after
-  + Rejected                refused on this side: no byte left the process, safe to send elsewhere
+* MeshError                 .code .message .reason .domain .metadata .retry_after .processed
+  + Rejected                refused on this side, safe to send elsewhere; .processed is unknown only
+                            where a retry was refused after an attempt that may have been processed
     - CircuitOpen           UNAVAILABLE         CIRCUIT_OPEN, .retry_after
     - NoEndpoint            UNAVAILABLE         NO_ENDPOINT
     - BulkheadFull          UNAVAILABLE         BULKHEAD_FULL
     - Throttled             UNAVAILABLE         CLIENT_THROTTLED
     - RateLimited           RESOURCE_EXHAUSTED  RATE_LIMITED, .retry_after
+    - Overloaded            UNAVAILABLE         OVERLOADED, .retry_after
     - DeadlineSpent         DEADLINE_EXCEEDED   DEADLINE_SPENT
-  + CallFailed              sent (or tried), and it failed; .processed says what the server may have done
-  + StatusError             what a servicer raises to answer with a rich status (google.rpc.ErrorInfo)
+  + CallFailed              sent (or tried) and failed; .processed: what the server may have done
+    - AttemptTimedOut       DEADLINE_EXCEEDED of this attempt; the call itself has time left
+  + StatusError             a servicer's answer with a rich status (google.rpc.ErrorInfo)
 * PolicyError (ValueError)  a rule that makes no sense; names the field and the value
 
 Codes are gRPC's, by number and name, without importing grpc: policies run where grpc is not.
@@ -62,16 +65,21 @@ class MeshError(Exception):
         self.message = message
         self.retry_after = retry_after
         self.metadata: Mapping[str, str] = {}
+        self.processed = Processed.UNKNOWN
 
 
 class Rejected(MeshError):
-    """The call was refused on this side; no byte of it left the process."""
+    """The call was refused on this side; no byte of what was refused left the process."""
 
     code = Code.UNAVAILABLE
 
+    def __init__(self, message: str = "", *, retry_after: float | None = None) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.processed = Processed.NO
+
 
 class CircuitOpen(Rejected):
-    """Every endpoint's circuit for this method is open; the first admits again in `retry_after` s."""
+    """Every endpoint's circuit for this method is open; one admits again in `retry_after` s."""
 
     reason = "CIRCUIT_OPEN"
 
@@ -94,7 +102,7 @@ class BulkheadFull(Rejected):
 
 
 class Throttled(Rejected):
-    """The server has been refusing; this call was refused here in its stead (SRE client throttling)."""
+    """The server has been refusing; this call was refused in its stead (SRE client throttling)."""
 
     reason = "CLIENT_THROTTLED"
 
@@ -104,6 +112,12 @@ class RateLimited(Rejected):
 
     code = Code.RESOURCE_EXHAUSTED
     reason = "RATE_LIMITED"
+
+
+class Overloaded(Rejected):
+    """This process has more work than it can do in time; less critical work is refused first."""
+
+    reason = "OVERLOADED"
 
 
 class DeadlineSpent(Rejected):
@@ -142,6 +156,20 @@ class CallFailed(MeshError):
 
     def __str__(self) -> str:
         return f"{self.code.name}: {self.details}" if self.details else self.code.name
+
+
+class AttemptTimedOut(CallFailed):
+    """The attempt's own time is over, the call's is not: asking again may still help."""
+
+    def __init__(self, failure: CallFailed) -> None:
+        super().__init__(
+            Code.DEADLINE_EXCEEDED,
+            failure.details,
+            trailing=failure.trailing,
+            processed=failure.processed,
+            headers_seen=failure.headers_seen,
+            source=failure.source,
+        )
 
 
 class StatusError(MeshError):

@@ -10,6 +10,9 @@ serves asyncio stubs, blocking stubs, streams, interceptors and tests alike.
                    ^                                                              |
                    +------------------ reply or CallFailed -----------------------+
 
+When the call's deadline passes, the driver throws: CallFailed at an Attempt, DeadlineSpent (or
+CallFailed, when something had been sent) at a Sleep, Wait or Race.  Closing a flow cancels it.
+
 Two rules for who changes this file: a step is data, never behaviour; and what a layer takes it
 gives back in ``finally`` or ``with``, because a driver may close a flow at any yield.
 """
@@ -40,7 +43,7 @@ class Sleep:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Resume with True once `signal` is set, with False after `seconds` (None: no bound but the deadline)."""
+    """Resume with True once `signal` is set, with False after `seconds` (None: at the deadline)."""
 
     signal: Signal
     seconds: float | None = None

@@ -15,11 +15,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Inbound:
-    """The served call: absolute `deadline` (s, monotonic), W3C `traceparent`, `criticality`, how often it was tried before."""
+    """The served call: absolute `deadline` (s, monotonic), `traceparent`, how much it matters."""
 
     deadline: float | None = None
     traceparent: str = ""
     criticality: str = ""
+    # How often its caller had tried before (grpc-previous-rpc-attempts).
     previous_attempts: int = 0
 
 
@@ -28,7 +29,7 @@ INBOUND: ContextVar[Inbound | None] = ContextVar("mesh_inbound", default=None)
 
 @contextmanager
 def detached() -> Iterator[None]:
-    """Calls made inside belong to no served call: they inherit neither its deadline nor its trace."""
+    """Calls made inside belong to no served call: they inherit no deadline and no trace."""
     token = INBOUND.set(None)
     try:
         yield
