@@ -1,0 +1,98 @@
+"""
+Database: the small port behind which services keep what must survive.
+
+    await database.migrate("orders", ["create table ..."])
+    order = await database.transaction(work)     # async def work(tx: Transaction) -> Order
+    async for _ in database.changes(): ...       # now, and after every commit by any process
+
+Two rules.  A `work` awaits only methods of its `tx`: it runs on the database's own thread, where no
+event loop is.  A work that raises leaves no trace, whatever else shared its commit.
+
+* MeshError
+  + StoreError          the database said no; .path names it, .cause says why
+    - StoreBusy         another process held the write lock for too long: try again later
+    - Violation         a constraint of the schema refused the statement
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol, Self, TypeVar
+
+from mesh.errors import Code, MeshError
+
+T = TypeVar("T")
+
+
+class Row(Protocol):
+    """One row of a result, by column name or by position."""
+
+    def __getitem__(self, key: Any, /) -> Any: ...
+
+
+class Transaction(Protocol):
+    """What a work may await.  Placeholders are $1, $2, ... in every dialect."""
+
+    async def execute(self, sql: str, *args: object) -> int:
+        """Run one statement; answers how many rows it changed."""
+
+    async def fetch(self, sql: str, *args: object) -> list[Row]:
+        """Run one statement; answers every row."""
+
+    async def fetchrow(self, sql: str, *args: object) -> Row | None:
+        """Run one statement; answers its first row, or None."""
+
+    def savepoint(self) -> AbstractAsyncContextManager[None]:
+        """Undo what is done inside when an exception leaves it; the rest of the work stands."""
+
+
+Work = Callable[[Transaction], Awaitable[T]]
+
+
+class Database(Protocol):
+    """A database of one service, shared by that service's instances."""
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(self, *reason: object) -> None: ...
+
+    async def migrate(self, component: str, migrations: Sequence[str]) -> None:
+        """Bring `component`'s tables to len(migrations); each migration is applied once, ever."""
+
+    async def transaction(self, work: Work[T]) -> T:
+        """
+        Run `work` and answer its result once it is durable.
+
+        A caller cancelled before its work began never runs it; later, the work ends as if nothing
+        had happened: it may well be committed, and the caller doesn't learn it.
+        """
+
+    async def read(self, work: Work[T]) -> T:
+        """Run `work` on one consistent, read-only snapshot that holds every commit made before."""
+
+    def changes(self) -> AsyncIterator[None]:
+        """One item at once, then one after each commit by any process, or after several."""
+
+
+class StoreError(MeshError):
+    """The database said no; `path` says which, `cause` why."""
+
+    code = Code.INTERNAL
+    reason = "STORE_FAILED"
+
+    def __init__(self, path: str, cause: str) -> None:
+        super().__init__(f"{path}: {cause}")
+        self.path = path
+        self.cause = cause
+
+
+class StoreBusy(StoreError):
+    """Another process held the write lock for longer than anyone should wait."""
+
+    code = Code.UNAVAILABLE
+    reason = "STORE_BUSY"
+
+
+class Violation(StoreError):
+    """A constraint of the schema (unique, not null, check, foreign key) refused the statement."""
+
+    reason = "STORE_CONSTRAINT"

@@ -1,0 +1,55 @@
+"""
+Migrations: each component numbers its own by position, and each is applied once, ever.
+
+A database that has seen more migrations than this code knows belongs to newer code: it is refused
+rather than written to by what doesn't understand it.
+"""
+
+import sqlite3
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+
+from mesh.store.database import StoreError, Transaction
+
+_TABLE = """
+create table if not exists mesh_migration (
+    component text not null, number integer not null, primary key (component, number)
+) without rowid
+"""
+
+
+def migration(
+    path: str, component: str, migrations: Sequence[str]
+) -> Callable[[Transaction], Awaitable[None]]:
+    """The work that brings `component` up to date; all of it happens, or nothing."""
+
+    async def work(tx: Transaction) -> None:
+        await tx.execute(_TABLE)
+        row = await tx.fetchrow(
+            "select count(*) as applied from mesh_migration where component = $1", component
+        )
+        applied = row["applied"] if row else 0
+        if applied > len(migrations):
+            raise StoreError(
+                path,
+                f"{component} is at version {applied}, this program knows {len(migrations)}: "
+                "it was written by a newer one",
+            )
+        for number, script in enumerate(migrations[applied:], start=applied + 1):
+            for statement in statements(script):
+                await tx.execute(statement)
+            await tx.execute("insert into mesh_migration values ($1, $2)", component, number)
+
+    return work
+
+
+def statements(script: str) -> Iterator[str]:
+    """The statements of a script; a ';' inside a text, a comment or a trigger ends none."""
+    statement = ""
+    for piece in script.split(";"):
+        statement += piece + ";"
+        if sqlite3.complete_statement(statement):
+            if statement.strip(" \t\r\n;"):
+                yield statement
+            statement = ""
+    if statement.strip(" \t\r\n;"):
+        yield statement

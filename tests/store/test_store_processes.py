@@ -1,0 +1,100 @@
+"""Processes that share a file take turns, and what one has been told is durable outlives it."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+import pytest
+
+from mesh.store.sqlite import SqliteDatabase
+from tests.store.conftest import items
+
+SATURATE = """
+import asyncio, sys, time
+from mesh.store import connect
+
+async def main(path, name, writers, seconds):
+    longest, done = 0.0, 0
+    async with connect(f"sqlite:///{path}") as database:
+        print("ready", flush=True)
+        await asyncio.to_thread(sys.stdin.readline)
+        ends = time.monotonic() + seconds
+
+        async def write(number):
+            nonlocal longest, done
+            turn = 0
+            while time.monotonic() < ends:
+                turn += 1
+                begun = time.monotonic()
+                await database.transaction(lambda tx: tx.execute(
+                    "insert into list values ($1)", f"{name}-{number}-{turn}" + "x" * 200))
+                longest, done = max(longest, time.monotonic() - begun), done + 1
+
+        await asyncio.gather(*(write(number) for number in range(writers)))
+    print(longest, done, flush=True)
+
+asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])))
+"""
+
+TELL = """
+import asyncio, sys
+from mesh.store import connect
+
+async def main(path):
+    async with connect(f"sqlite:///{path}") as database:
+        async def write(number):
+            while True:
+                item = f"{number}"
+                await database.transaction(lambda tx: tx.execute(
+                    "insert into list values ($1)", item))
+                print(item, flush=True)
+                number += 16
+        await asyncio.gather(*(write(number) for number in range(16)))
+
+asyncio.run(main(sys.argv[1]))
+"""
+
+
+async def saturate(path: Path, *writers: int) -> list[tuple[float, int]]:
+    """Longest wait (s) and number of works of processes that write all the time, side by side."""
+    processes = [
+        await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-c",
+            SATURATE,
+            str(path),
+            str(index),
+            str(count),
+            "2",
+            stdin=-1,
+            stdout=-1,
+        )
+        for index, count in enumerate(writers)
+    ]
+    for process in processes:
+        assert process.stdout
+        assert await process.stdout.readline() == b"ready\n"
+    outputs = await asyncio.gather(*(process.communicate(b"go\n") for process in processes))
+    lines = [output[0].decode().split() for output in outputs]
+    return [(float(longest), int(done)) for longest, done in lines]
+
+
+@pytest.mark.parametrize("writers", [(64, 64), (1, 200), (8, 8, 8)])
+async def test_nobody_waits_over_a_second_beside_a_saturated_writer(
+    database: SqliteDatabase, path: Path, writers: tuple[int, ...]
+) -> None:
+    outcomes = await asyncio.wait_for(saturate(path, *writers), 60)
+    assert max(longest for longest, _ in outcomes) < 1.0
+    assert len(await items(database)) == sum(done for _, done in outcomes)
+
+
+async def test_what_was_told_survives_kill_9(database: SqliteDatabase, path: Path) -> None:
+    writer = await asyncio.create_subprocess_exec(sys.executable, "-c", TELL, str(path), stdout=-1)
+    assert writer.stdout
+    told = [(await writer.stdout.readline()).decode().strip() for _ in range(200)]
+    writer.kill()
+    told += (await writer.stdout.read()).decode().split("\n")[:-1]
+    await writer.wait()
+    kept = set(await items(database))
+    assert set(told) <= kept
+    assert len(kept) <= len(told) + 16
