@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from mesh.events.outbox import Outbox
@@ -27,6 +27,9 @@ from services.inventory.events import message
 # An import is one transaction; this many products are some 100 ms of the database's only writer.
 MOST_IMPORTED = 10_000
 
+# Stores an answer in the transaction that made it true.
+Keep = Callable[[Transaction, Reservation], Awaitable[None]]
+
 
 class Inventory:
     """Keeps products and reservations in one database."""
@@ -38,14 +41,20 @@ class Inventory:
         self._outbox = outbox
         self._now = now
 
-    async def reserve(self, wanted: Reservation, traceparent: str = "") -> Reservation:
-        """Hold stock, once however often it is asked."""
+    async def reserve(self, wanted: Reservation, keep: Keep, traceparent: str = "") -> Reservation:
+        """
+        Hold stock, once however often it is asked.
+
+        `keep` stores the answer with the reservation, so that a crash leaves both or none.
+        """
         asked = replace(wanted, created=self._now())
 
         async def work(tx: Transaction) -> Reservation:
             known = await store.load_reservation(tx, asked.reservation_id)
             stock = await store.available(tx, totals(asked.items))
-            return await self._keep(tx, reserve(asked, known, stock), traceparent)
+            held = await self._write(tx, reserve(asked, known, stock), traceparent)
+            await keep(tx, held)
+            return held
 
         return await self._database.transaction(work)
 
@@ -54,7 +63,7 @@ class Inventory:
 
         async def work(tx: Transaction) -> Reservation:
             known = await store.load_reservation(tx, reservation_id)
-            return await self._keep(tx, commit(known, reservation_id), traceparent)
+            return await self._write(tx, commit(known, reservation_id), traceparent)
 
         return await self._database.transaction(work)
 
@@ -64,7 +73,7 @@ class Inventory:
 
         async def work(tx: Transaction) -> Reservation:
             known = await store.load_reservation(tx, reservation_id)
-            return await self._keep(tx, release(known, reservation_id, now), traceparent)
+            return await self._write(tx, release(known, reservation_id, now), traceparent)
 
         return await self._database.transaction(work)
 
@@ -109,7 +118,7 @@ class Inventory:
             raise ReservationNotFound(f"there is no reservation of an order {order_id!r}")
         return found
 
-    async def _keep(self, tx: Transaction, change: Change, traceparent: str) -> Reservation:
+    async def _write(self, tx: Transaction, change: Change, traceparent: str) -> Reservation:
         await store.move(tx, change.moves)
         if change.changed:
             await store.save_reservation(tx, change.reservation)

@@ -7,10 +7,10 @@ from contextlib import asynccontextmanager
 
 from mesh.events.feed import Feed
 from mesh.events.outbox import Outbox
-from mesh.server.idempotency import Idempotency
 
 import discovery
 import mesh
+from mesh.server.idempotency import Idempotency
 from mesh.store import Database, connect
 from services.inventory import store
 from services.inventory.catalogue import FIRST_STOCK
@@ -32,14 +32,13 @@ async def inventory(
     outbox = Outbox(database)
     handlers = Inventory(database, outbox)
     await handlers.stock_once(first_stock)
-    async with Idempotency(database) as idempotency:
-        yield mesh.Server(
-            "inventory",
-            [InventoryServicer(handlers), Feed(outbox)],
-            registry=registry,
-            interceptors=[idempotency],
-            descriptors=CONTRACT,
-        )
+    yield mesh.Server(
+        "inventory",
+        [InventoryServicer(handlers), Feed(outbox)],
+        registry=registry,
+        interceptors=[Idempotency(database)],
+        descriptors=CONTRACT,
+    )
 
 
 async def serve(process: Process) -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from typing import Any
-from uuid import UUID, uuid4, uuid5
+from uuid import uuid4
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.type import money_pb2
-from mesh.server.idempotency import current_key
 from shop.inventory.v1 import (
     CommitStockRequest,
     GetOrderReservationRequest,
@@ -25,6 +24,8 @@ from shop.inventory.v1 import (
 )
 
 from mesh.errors import Code
+from mesh.server.idempotency import keep
+from mesh.store import Transaction
 from services.answering import Table, answering
 from services.inventory import domain
 from services.inventory.handlers import MOST_IMPORTED, Inventory
@@ -39,9 +40,6 @@ ERRORS: Table = {
     domain.ReservationNotFound: (Code.NOT_FOUND, "RESERVATION_NOT_FOUND"),
     domain.ImportTooLarge: (Code.INVALID_ARGUMENT, "IMPORT_TOO_LARGE"),
 }
-
-# Reservations whose caller chose no id get it from the idempotency key: the same key, the same one.
-IDS = UUID("0d6c5a1e-3a4b-5b7e-8d7f-52f2f9a3c402")
 
 
 class InventoryServicer(InventoryServiceServicer):
@@ -68,17 +66,16 @@ class InventoryServicer(InventoryServiceServicer):
             return product_message(await self._inventory.product(request.product_id))
 
     async def ReserveStock(self, request: ReserveStockRequest, context: Any) -> Reservation:
-        key = current_key() or request.request_id
         asked = request.reservation
         wanted = domain.Reservation(
-            reservation_id=asked.reservation_id or str(uuid5(IDS, key) if key else uuid4()),
+            reservation_id=asked.reservation_id or str(uuid4()),
             order_id=asked.order_id,
             items=tuple(domain.Item(item.product_id, item.quantity) for item in asked.items),
             status=domain.Status.HELD,
             created=0,
         )
         with answering(ERRORS):
-            return to_message(await self._inventory.reserve(wanted, traceparent()))
+            return to_message(await self._inventory.reserve(wanted, _keep, traceparent()))
 
     async def ReleaseStock(self, request: ReleaseStockRequest, context: Any) -> Reservation:
         with answering(ERRORS):
@@ -105,6 +102,10 @@ class InventoryServicer(InventoryServiceServicer):
                 products.append(_product(message))
                 domain.bounded(products, MOST_IMPORTED)
             return ImportProductsResponse(imported_count=await self._inventory.take(products))
+
+
+async def _keep(tx: Transaction, reservation: domain.Reservation) -> None:
+    await keep(tx, to_message(reservation))
 
 
 def product_message(product: domain.Product) -> Product:

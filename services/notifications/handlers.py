@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 
 from mesh.store import Database, Transaction
 from services.notifications import store
@@ -95,9 +96,7 @@ class Notifications:
         while seen:
             customers, position = list(seen), min(seen.values())
             batch = await self._database.read(
-                lambda tx, customers=customers, position=position: store.after(
-                    tx, customers, position, BATCH
-                )
+                partial(store.after, customer_ids=customers, position=position, limit=BATCH)
             )
             for notification in batch:
                 if notification.position > seen[notification.customer_id]:

@@ -71,10 +71,6 @@ class OrderConfirmed(Exception):
     """It is too late to cancel the order."""
 
 
-class OrderExists(Exception):
-    """The key of this request made another order once, and is used for a new one."""
-
-
 class IllegalStep(Exception):
     """A change that an order's life does not know."""
 
@@ -156,14 +152,6 @@ class Order:
             shipping_address=changes.get("shipping_address", self.shipping_address),
         )
         return self if revised == self else replace(revised, updated=now)
-
-    def is_same_request(self, other: Order) -> bool:
-        """Whether *other* is what a customer would have got by asking for this order."""
-        return self._asked() == other._asked()
-
-    def _asked(self) -> tuple[object, ...]:
-        items = tuple((item.product_id, item.quantity) for item in self.items)
-        return self.customer_id, items, self.payment_method
 
     def _step(self, to: Status, now: int) -> Order:
         if to not in NEXT[self.status]:

@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, Protocol
 
 from mesh.events.outbox import Outbox
 
 from mesh.store import Database, Transaction
 from services.orders import store
-from services.orders.domain import Fact, Order, OrderConfirmed, OrderExists, Reason, Status
+from services.orders.domain import Fact, Order, OrderConfirmed, Reason, Status
 from services.orders.events import message
 from services.orders.watching import Watching
 
 SAGA = "place-order"
+
+# Stores an answer in the transaction that made it true.
+Keep = Callable[[Transaction, Order], Awaitable[None]]
 
 
 class Runner(Protocol):
@@ -47,20 +51,15 @@ class Orders:
         self._watching = watching
         self._now = now
 
-    async def create(self, wanted: Order, traceparent: str = "") -> Order:
-        """Take an order; the same id is the same order, however often it is asked for."""
+    async def create(self, wanted: Order, keep: Keep, traceparent: str = "") -> Order:
+        """Take an order; `keep` stores the answer with it, so that a crash leaves both or none."""
+        order = wanted.taken(self._now())
 
         async def work(tx: Transaction) -> Order:
-            known = await store.find(tx, wanted.order_id)
-            if known is not None:
-                if not known.order.is_same_request(wanted):
-                    raise OrderExists("the key was used for another order before")
-                return known.order
-            now = self._now()
-            order = wanted.taken(now)
             await store.insert(tx, order)
             await self._outbox.append(tx, message(Fact.CREATED, order, traceparent))
             await self._runner.start(tx, SAGA, order.order_id, {"traceparent": traceparent})
+            await keep(tx, order)
             return order
 
         return await self._database.transaction(work)
@@ -131,9 +130,8 @@ class Orders:
                     if each.order.status.is_final:
                         return
                 await watched.changed()
-                seen = watched.version
                 versions = await self._database.read(
-                    lambda tx, seen=seen: store.versions_after(tx, order_id, seen)
+                    partial(store.versions_after, order_id=order_id, version=watched.version)
                 )
 
     async def _load(self, order_id: str) -> store.Version:

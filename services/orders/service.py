@@ -9,10 +9,10 @@ import grpc
 from mesh.events.feed import Feed
 from mesh.events.outbox import Outbox
 from mesh.saga import SagaRunner
-from mesh.server.idempotency import Idempotency
 
 import discovery
 import mesh
+from mesh.server.idempotency import Idempotency
 from mesh.store import Database, connect
 from services.orders import store
 from services.orders.clients import Stock, Till
@@ -40,14 +40,13 @@ async def orders(
     watching = Watching(database)
     async with (
         watching.running(),
-        Idempotency(database) as idempotency,
         SagaRunner(database, [saga], owner=owner) as runner,
     ):
         yield mesh.Server(
             "orders",
             [OrderServicer(Orders(database, outbox, runner, watching)), Feed(outbox)],
             registry=registry,
-            interceptors=[idempotency],
+            interceptors=[Idempotency(database)],
             descriptors=CONTRACT,
         )
 

@@ -6,10 +6,9 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
-from uuid import UUID, uuid4, uuid5
+from uuid import uuid4
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from mesh.server.idempotency import current_key
 from shop.orders.v1 import (
     CancelOrderRequest,
     CreateOrderRequest,
@@ -25,6 +24,8 @@ from shop.orders.v1 import (
 
 from mesh.errors import Code
 from mesh.inbound import INBOUND
+from mesh.server.idempotency import keep
+from mesh.store import Transaction
 from services.answering import Table, answering
 from services.orders import domain
 from services.orders.events import money_message
@@ -35,12 +36,8 @@ from services.tracing import traceparent
 ERRORS: Table = {
     domain.OrderNotFound: (Code.NOT_FOUND, "ORDER_NOT_FOUND"),
     domain.OrderConfirmed: (Code.FAILED_PRECONDITION, "ORDER_CONFIRMED"),
-    domain.OrderExists: (Code.INVALID_ARGUMENT, "IDEMPOTENCY_KEY_REUSED"),
     domain.InvalidRevision: (Code.INVALID_ARGUMENT, "INVALID_UPDATE"),
 }
-
-# An order gets its id from the idempotency key, if there is one: the same key, the same order.
-IDS = UUID("7b1c9d0e-2f7a-5c39-a8de-90a1c35f6d03")
 
 # How long a call waits for an order's end when it has no deadline, and how long before its
 # deadline it answers the order as it is; seconds.
@@ -58,12 +55,9 @@ class OrderServicer(OrderServiceServicer):
         self._orders = orders
 
     async def CreateOrder(self, request: CreateOrderRequest, context: Any) -> Order:
-        key = current_key() or request.request_id
-        wanted = _wanted(request.order, str(uuid5(IDS, key) if key else uuid4()))
-        with answering(ERRORS):
-            order = await self._orders.create(wanted, traceparent())
-            if request.wait and not order.status.is_final:
-                order = await self._orders.finished(order.order_id, _patience(LONGEST_WAIT))
+        order = await self._orders.create(_wanted(request.order), _keep, traceparent())
+        if request.wait:
+            order = await self._orders.finished(order.order_id, _patience(LONGEST_WAIT))
         return to_message(order)
 
     async def GetOrder(self, request: GetOrderRequest, context: Any) -> Order:
@@ -130,10 +124,14 @@ def to_message(order: domain.Order) -> Order:
     )
 
 
-def _wanted(message: Order, order_id: str) -> domain.Order:
+async def _keep(tx: Transaction, order: domain.Order) -> None:
+    await keep(tx, to_message(order))
+
+
+def _wanted(message: Order) -> domain.Order:
     """What a customer may say of an order; the rest of the message is the shop's (AIP-203)."""
     return domain.Order(
-        order_id=order_id,
+        order_id=str(uuid4()),
         customer_id=message.customer_id,
         items=tuple(domain.Item(item.product_id, item.quantity) for item in message.items),
         payment_method=message.payment_method,

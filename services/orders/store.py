@@ -69,16 +69,12 @@ async def insert(tx: Transaction, order: Order) -> None:
     await _keep_version(tx, order.order_id, 1, body)
 
 
-async def find(tx: Transaction, order_id: str) -> Version | None:
-    row = await tx.fetchrow("select version, body from orders where order_id = $1", order_id)
-    return None if row is None else _version(row)
-
-
 async def load(tx: Transaction, order_id: str) -> Version:
-    found = await find(tx, order_id)
-    if found is None:
+    """The order; OrderNotFound when there is none."""
+    row = await tx.fetchrow("select version, body from orders where order_id = $1", order_id)
+    if row is None:
         raise OrderNotFound(f"there is no order {order_id!r}")
-    return found
+    return _version(row)
 
 
 async def save(tx: Transaction, order: Order, before: Version) -> None:

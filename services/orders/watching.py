@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 
 from mesh.store import Database
 from services.orders import store
@@ -70,7 +71,7 @@ class Watching:
             asked = list(self._watched)
             if not asked:
                 continue
-            versions = await self._database.read(lambda tx, ids=asked: store.versions_of(tx, ids))
+            versions = await self._database.read(partial(store.versions_of, order_ids=asked))
             for order_id, version in versions.items():
                 for watched in self._watched.get(order_id, ()):
                     if version > watched.version:

@@ -65,10 +65,6 @@ class Change:
     tombstone: bool = False
 
 
-class CardDeclined(Exception):
-    """The card network said no."""
-
-
 class PaymentRefunded(Exception):
     """The payment was given back, perhaps before it was ever charged."""
 

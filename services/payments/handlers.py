@@ -8,7 +8,7 @@ about again.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Protocol
 
@@ -17,7 +17,6 @@ from mesh.events.outbox import Outbox
 from mesh.store import Database, Transaction
 from services.payments import store
 from services.payments.domain import (
-    CardDeclined,
     Change,
     Payment,
     PaymentNotFound,
@@ -26,6 +25,9 @@ from services.payments.domain import (
     refund,
 )
 from services.payments.events import message
+
+# Stores an answer in the transaction that made it true.
+Keep = Callable[[Transaction, Payment], Awaitable[None]]
 
 
 class Cards(Protocol):
@@ -49,35 +51,35 @@ class Payments:
         self._cards = cards
         self._now = now
 
-    async def charge(self, wanted: Payment, traceparent: str = "") -> Payment:
-        """Charge *wanted*, once however often it is asked; CardDeclined when the card is."""
+    async def charge(self, wanted: Payment, keep: Keep, traceparent: str = "") -> Payment:
+        """
+        Charge *wanted*, once however often it is asked; a declined card answers DECLINED.
 
-        async def work(tx: Transaction) -> Change:
-            return await self._keep(
-                tx, charge(asked, await store.load(tx, asked.payment_id)), traceparent
-            )
+        `keep` stores the answer with the payment, so that a crash leaves both or none.
+        """
+
+        async def work(tx: Transaction) -> Payment:
+            known = await store.load(tx, asked.payment_id)
+            payment = await self._write(tx, charge(asked, known), traceparent)
+            await keep(tx, payment)
+            return payment
 
         accepted = True
         if await self._find(wanted.payment_id) is None:
             accepted = await self._cards.authorise(wanted.method)
         status = Status.CAPTURED if accepted else Status.DECLINED
         asked = replace(wanted, status=status, created=self._now())
-        # The DECLINED payment is committed before the refusal is raised.
-        payment = (await self._database.transaction(work)).payment
-        if payment.status is Status.DECLINED:
-            raise CardDeclined(f"the payment method {payment.method!r} was declined")
-        return payment
+        return await self._database.transaction(work)
 
     async def refund(self, payment_id: str, traceparent: str = "") -> Payment:
         """Give a payment back, or see to it that it will never be charged."""
         now = self._now()
 
-        async def work(tx: Transaction) -> Change:
-            return await self._keep(
-                tx, refund(payment_id, await store.load(tx, payment_id), now), traceparent
-            )
+        async def work(tx: Transaction) -> Payment:
+            known = await store.load(tx, payment_id)
+            return await self._write(tx, refund(payment_id, known, now), traceparent)
 
-        return (await self._database.transaction(work)).payment
+        return await self._database.transaction(work)
 
     async def get(self, payment_id: str) -> Payment:
         payment = await self._find(payment_id)
@@ -95,9 +97,9 @@ class Payments:
     async def _find(self, payment_id: str) -> Payment | None:
         return await self._database.read(lambda tx: store.load(tx, payment_id))
 
-    async def _keep(self, tx: Transaction, change: Change, traceparent: str) -> Change:
+    async def _write(self, tx: Transaction, change: Change, traceparent: str) -> Payment:
         if change.fact is not None or change.tombstone:
             await store.save(tx, change.payment)
         if change.fact is not None:
             await self._outbox.append(tx, message(change.fact, change.payment, traceparent))
-        return change
+        return change.payment

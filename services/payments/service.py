@@ -7,10 +7,10 @@ from contextlib import asynccontextmanager
 
 from mesh.events.feed import Feed
 from mesh.events.outbox import Outbox
-from mesh.server.idempotency import Idempotency
 
 import discovery
 import mesh
+from mesh.server.idempotency import Idempotency
 from mesh.store import Database, connect
 from services.payments import store
 from services.payments.cards import CardNetwork
@@ -27,14 +27,13 @@ async def payments(
     await database.migrate("payments", store.MIGRATIONS)
     outbox = Outbox(database)
     handlers = Payments(database, outbox, CardNetwork(slow_card))
-    async with Idempotency(database) as idempotency:
-        yield mesh.Server(
-            "payments",
-            [PaymentServicer(handlers), Feed(outbox)],
-            registry=registry,
-            interceptors=[idempotency],
-            descriptors=CONTRACT,
-        )
+    yield mesh.Server(
+        "payments",
+        [PaymentServicer(handlers), Feed(outbox)],
+        registry=registry,
+        interceptors=[Idempotency(database)],
+        descriptors=CONTRACT,
+    )
 
 
 async def serve(process: Process) -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from typing import Any
-from uuid import UUID, uuid4, uuid5
+from uuid import uuid4
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.type import money_pb2
-from mesh.server.idempotency import current_key
 from shop.payments.v1 import (
     ChargePaymentRequest,
     GetOrderPaymentRequest,
@@ -18,21 +17,19 @@ from shop.payments.v1 import (
     RefundPaymentRequest,
 )
 
-from mesh.errors import Code
-from services.answering import Table, answering
+from mesh.errors import Code, StatusError
+from mesh.server.idempotency import keep
+from mesh.store import Transaction
+from services.answering import DOMAIN, Table, answering
 from services.payments import domain
 from services.payments.handlers import Payments
 from services.tracing import traceparent
 
 ERRORS: Table = {
-    domain.CardDeclined: (Code.FAILED_PRECONDITION, "CARD_DECLINED"),
     domain.PaymentRefunded: (Code.FAILED_PRECONDITION, "PAYMENT_REFUNDED"),
     domain.PaymentExists: (Code.ALREADY_EXISTS, "PAYMENT_EXISTS"),
     domain.PaymentNotFound: (Code.NOT_FOUND, "PAYMENT_NOT_FOUND"),
 }
-
-# Payments whose caller chose no id get it from the idempotency key: the same key, the same payment.
-IDS = UUID("5f0c1f6e-6a39-5d0c-9e39-8d1f0a6b7c01")
 
 
 class PaymentServicer(PaymentServiceServicer):
@@ -42,10 +39,9 @@ class PaymentServicer(PaymentServiceServicer):
         self._payments = payments
 
     async def ChargePayment(self, request: ChargePaymentRequest, context: Any) -> Payment:
-        key = current_key() or request.request_id
         asked = request.payment
         wanted = domain.Payment(
-            payment_id=asked.payment_id or str(uuid5(IDS, key) if key else uuid4()),
+            payment_id=asked.payment_id or str(uuid4()),
             order_id=asked.order_id,
             amount=domain.Money(asked.amount.currency_code, asked.amount.units, asked.amount.nanos),
             method=asked.payment_method,
@@ -53,7 +49,10 @@ class PaymentServicer(PaymentServiceServicer):
             created=0,
         )
         with answering(ERRORS):
-            return to_message(await self._payments.charge(wanted, traceparent()))
+            payment = await self._payments.charge(wanted, _keep, traceparent())
+        if payment.status is domain.Status.DECLINED:
+            raise _declined(payment)
+        return to_message(payment)
 
     async def RefundPayment(self, request: RefundPaymentRequest, context: Any) -> Payment:
         with answering(ERRORS):
@@ -66,6 +65,21 @@ class PaymentServicer(PaymentServiceServicer):
     async def GetOrderPayment(self, request: GetOrderPaymentRequest, context: Any) -> Payment:
         with answering(ERRORS):
             return to_message(await self._payments.of_order(request.order_id))
+
+
+async def _keep(tx: Transaction, payment: domain.Payment) -> None:
+    declined = payment.status is domain.Status.DECLINED
+    await keep(tx, _declined(payment) if declined else to_message(payment))
+
+
+def _declined(payment: domain.Payment) -> StatusError:
+    return StatusError(
+        Code.FAILED_PRECONDITION,
+        f"the payment method {payment.method!r} was declined",
+        reason="CARD_DECLINED",
+        domain=DOMAIN,
+        metadata={"payment_id": payment.payment_id},
+    )
 
 
 def to_message(payment: domain.Payment) -> Payment:
