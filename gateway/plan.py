@@ -1,0 +1,277 @@
+"""
+How one type of message is read from JSON and written to it, field by field.
+
+A descriptor is looked at once: its Plan says which reader and which writer each field has.  Types
+hold each other, even themselves, so the plan of a field's type is looked up at its first value.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
+
+from gateway import scalars
+from gateway.invalid import Invalid, shown
+
+_INTEGER_KEY = re.compile(r"0|-?[1-9][0-9]*")
+
+# How a field lies in its message.
+PLAIN, PRESENT, REPEATED, MAP = range(4)
+
+ReadField = Callable[[Any, Message, int], None]
+ReadMessage = Callable[[Any, Any, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class FieldPlan:
+    """One field: how it is read into its message, and how its value is written."""
+
+    name: str
+    json_name: str
+    shape: int
+    read: ReadField
+    write: Callable[[Any], Any] | None
+    # Whether null is a value (google.protobuf.Value, NullValue) and not the absence of one.
+    takes_null: bool
+    oneof: str | None
+
+
+class Types(Protocol):
+    """Who knows how the type of a field is read and written: the types."""
+
+    def reader(self, descriptor: Descriptor) -> ReadMessage: ...
+
+    def writer(self, descriptor: Descriptor) -> Callable[[Any], Any]: ...
+
+
+class Plan:
+    """How one type of message is read and written, field by field."""
+
+    def __init__(self) -> None:
+        self.fields: dict[str, FieldPlan] = {}
+        self._all: tuple[FieldPlan, ...] = ()
+
+    def fill(self, types: Types, descriptor: Descriptor) -> None:
+        """Plan each field; a message that holds its own type finds this plan already there."""
+        self._all = tuple(_plan_field(types, field) for field in descriptor.fields)
+        for plan in self._all:
+            self.fields[plan.name] = plan
+        for plan in self._all:  # a JSON name beats another field's own name
+            self.fields[plan.json_name] = plan
+
+    def read(self, value: Any, message: Any, depth: int) -> None:
+        if type(value) is not dict:
+            raise Invalid(f"{shown(value)} is not an object")
+        if depth <= 0:
+            raise Invalid("is nested too deep")
+        seen: dict[str, str] = {}
+        for key, item in value.items():
+            field = self.fields.get(key)
+            if field is None:
+                raise Invalid("no such field", key, "UNKNOWN_FIELD")
+            if seen.setdefault(field.name, key) != key:
+                raise Invalid(f"is given twice, also as {shown(seen[field.name])}", key)
+            if item is None and not field.takes_null:
+                continue
+            try:
+                if field.oneof is not None and (other := message.WhichOneof(field.oneof)):
+                    raise Invalid(f"cannot be given together with {shown(seen.get(other, other))}")
+                field.read(item, message, depth)
+            except Invalid as error:
+                error.under(key)
+                raise
+
+    def write(self, message: Any) -> dict[str, Any]:
+        out: dict[str, Any] = {}
+        for field in self._all:
+            shape, write = field.shape, field.write
+            if shape == PRESENT and not message.HasField(field.name):
+                continue
+            value = getattr(message, field.name)
+            if shape == REPEATED:
+                out[field.json_name] = list(value) if write is None else [write(v) for v in value]
+            else:
+                out[field.json_name] = value if write is None else write(value)
+        return out
+
+
+def is_map(field: FieldDescriptor) -> bool:
+    message = field.message_type
+    return message is not None and bool(message.GetOptions().map_entry)
+
+
+def _plan_field(types: Types, field: Any) -> FieldPlan:
+    oneof = field.containing_oneof
+    enum = field.enum_type
+    message = field.message_type
+    shape: int
+    read: ReadField
+    write: Callable[[Any], Any] | None
+    if is_map(field):
+        shape, read, write = MAP, _read_map(types, field), _write_map(types, field)
+    elif field.is_repeated:
+        shape, read, write = REPEATED, _read_list(types, field), _value_writer(types, field)
+    else:
+        shape = PRESENT if field.has_presence else PLAIN
+        read, write = _read_one(types, field), _value_writer(types, field)
+    return FieldPlan(
+        name=field.name,
+        json_name=field.json_name,
+        shape=shape,
+        read=read,
+        write=write,
+        takes_null=not field.is_repeated
+        and (
+            (message is not None and message.full_name == "google.protobuf.Value")
+            or (enum is not None and enum.full_name == "google.protobuf.NullValue")
+        ),
+        oneof=oneof.name if oneof is not None else None,
+    )
+
+
+def _value_writer(types: Types, field: Any) -> Callable[[Any], Any] | None:
+    if field.message_type is None:
+        return scalars.writer(field)
+    writer: list[Callable[[Any], Any]] = []
+
+    def write(message: Any) -> Any:  # looked up late: the type may be the one being planned
+        if not writer:
+            writer.append(types.writer(field.message_type))
+        return writer[0](message)
+
+    return write
+
+
+def _message_reader(types: Types, field: Any) -> ReadMessage:
+    reader: list[ReadMessage] = []
+
+    def read(value: Any, message: Any, depth: int) -> None:
+        if not reader:
+            reader.append(types.reader(field.message_type))
+        reader[0](value, message, depth)
+
+    return read
+
+
+def _read_one(types: Types, field: Any) -> ReadField:
+    name = field.name
+    if field.message_type is not None:
+        read_message = _message_reader(types, field)
+
+        def read_submessage(value: Any, message: Any, depth: int) -> None:
+            inner = getattr(message, name)
+            inner.SetInParent()
+            read_message(value, inner, depth - 1)
+
+        return read_submessage
+    scalar = scalars.reader(field)
+
+    def read(value: Any, message: Any, depth: int) -> None:
+        setattr(message, name, scalar(value))
+
+    return read
+
+
+def _read_list(types: Types, field: Any) -> ReadField:
+    name = field.name
+    append = _appender(types, field)
+
+    def read(value: Any, message: Any, depth: int) -> None:
+        if type(value) is not list:
+            raise Invalid(f"{shown(value)} is not an array")
+        items = getattr(message, name)
+        done = 0
+        try:
+            for item in value:
+                append(item, items, depth - 1)
+                done += 1
+        except Invalid as error:
+            error.under(done)
+            raise
+
+    return read
+
+
+def _appender(types: Types, field: Any) -> ReadMessage:
+    if field.message_type is None:
+        scalar = scalars.reader(field)
+        return lambda item, items, depth: items.append(scalar(item))
+    read_message = _message_reader(types, field)
+    nullable = field.message_type.full_name == "google.protobuf.Value"
+
+    def append(item: Any, items: Any, depth: int) -> None:
+        if item is None and not nullable:
+            raise Invalid("null is not an element")
+        read_message(item, items.add(), depth)
+
+    return append
+
+
+def _read_map(types: Types, field: Any) -> ReadField:
+    name = field.name
+    key_field, value_field = (field.message_type.fields_by_name[part] for part in ("key", "value"))
+    read_key = _key_reader(key_field)
+    is_message = value_field.message_type is not None
+    read_message = _message_reader(types, value_field) if is_message else None
+    scalar = None if is_message else scalars.reader(value_field)
+    nullable = is_message and value_field.message_type.full_name == "google.protobuf.Value"
+
+    def read(value: Any, message: Any, depth: int) -> None:
+        if type(value) is not dict:
+            raise Invalid(f"{shown(value)} is not an object")
+        entries = getattr(message, name)
+        for key, item in value.items():
+            try:
+                if item is None and not nullable:
+                    raise Invalid("null is not a value of a map")
+                if read_message is not None:
+                    read_message(item, entries[read_key(key)], depth - 1)
+                elif scalar is not None:
+                    entries[read_key(key)] = scalar(item)
+            except Invalid as error:
+                error.under(key)
+                raise
+
+    return read
+
+
+def _key_reader(field: Any) -> Callable[[str], Any]:
+    scalar = scalars.reader(field)
+    if field.type == FieldDescriptor.TYPE_STRING:
+        return scalar
+    if field.type == FieldDescriptor.TYPE_BOOL:
+
+        def boolean(key: str) -> bool:
+            if key not in ("true", "false"):
+                raise Invalid(f"{shown(key)} is not true or false")
+            return key == "true"
+
+        return boolean
+
+    def integer(key: str) -> Any:
+        # Only one spelling a number: "1" and "1.0" would be one entry given twice.
+        if not _INTEGER_KEY.fullmatch(key):
+            raise Invalid(f"{shown(key)} is not an integer")
+        return scalar(key)
+
+    return integer
+
+
+def _write_map(types: Types, field: Any) -> Callable[[Any], Any]:
+    write = _value_writer(types, field.message_type.fields_by_name["value"])
+    booleans = field.message_type.fields_by_name["key"].type == FieldDescriptor.TYPE_BOOL
+
+    def write_map(entries: Any) -> dict[str, Any]:
+        return {
+            (str(key).lower() if booleans else str(key)): (
+                entries[key] if write is None else write(entries[key])
+            )
+            for key in entries
+        }
+
+    return write_map
