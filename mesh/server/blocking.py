@@ -12,14 +12,20 @@ import asyncio
 import contextvars
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
-from concurrent.futures import Executor, Future
-from functools import partial
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from functools import cache, partial
 from typing import Any, TypeAlias
 
 import grpc
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 _END = object()
+
+
+@cache
+def shared_pool() -> Executor:
+    """For blocking handlers on a server that is not ours and has named no pool."""
+    return ThreadPoolExecutor(thread_name_prefix="servicer")
 
 
 def is_async(behaviour: Callable[..., Any]) -> bool:

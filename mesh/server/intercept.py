@@ -20,7 +20,7 @@ import inspect
 import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from contextlib import AbstractContextManager, aclosing, contextmanager, nullcontext
 from typing import Any
 
@@ -28,7 +28,7 @@ import grpc
 
 from mesh.errors import Code, DeadlineSpent, StatusError
 from mesh.inbound import INBOUND, Inbound
-from mesh.server.blocking import Handler, awaitable, behaviour_of, with_behaviour
+from mesh.server.blocking import Handler, awaitable, behaviour_of, shared_pool, with_behaviour
 from mesh.server.status import DOMAIN, grpc_code, to_trailing, translate
 from mesh.server.validate import Check
 
@@ -90,9 +90,7 @@ class Serving(grpc.aio.ServerInterceptor):
         return known[1]
 
     def _around(self, method: str, handler: Handler) -> Handler:
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(thread_name_prefix="servicer")
-        handler = awaitable(handler, self._pool)
+        handler = awaitable(handler, self._pool or shared_pool())
         behaviour = behaviour_of(handler)
         exempt = method.startswith(EXEMPT)
         streaming = handler.request_streaming

@@ -14,10 +14,11 @@ from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 import grpc
+from google.protobuf import any_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2
 
-from mesh.errors import CallFailed, Code, MeshError, StatusError
+from mesh.errors import CallFailed, Code, MeshError, Rejected, StatusError
 
 DETAILS_KEY = "grpc-status-details-bin"
 DOMAIN = "proxyless"
@@ -43,6 +44,14 @@ DOWNSTREAM: dict[Code, tuple[Code, str]] = {
     Code.ABORTED: (Code.ABORTED, "a service needed for this call gave way to another one"),
 }
 
+# The same for an error of this process (the database is busy, ...).
+PRIVATE: dict[Code, str] = {
+    Code.UNAVAILABLE: "temporarily unavailable",
+    Code.DEADLINE_EXCEEDED: "not done in time",
+    Code.RESOURCE_EXHAUSTED: "overloaded",
+    Code.ABORTED: "gave way to another call",
+}
+
 M = TypeVar("M", bound=Message)
 Trailing = Iterable[tuple[str, str | bytes]] | None
 
@@ -58,14 +67,29 @@ def translate(error: Exception) -> MeshError:
     """What a caller may know of *error*; a StatusError is already written for them."""
     if isinstance(error, CallFailed):
         return _downstream(error.code, from_trailing(error.trailing))
-    if isinstance(error, MeshError):
+    if isinstance(error, StatusError | Rejected):
         return error
+    if isinstance(error, MeshError):
+        return _private(error)
     if isinstance(error, grpc.RpcError) and isinstance(error, grpc.Call):
         return _downstream(Code(error.code().value[0]), from_trailing(error.trailing_metadata()))
     if isinstance(error, grpc.aio.AioRpcError):
         trailing = tuple(error.trailing_metadata() or ())
         return _downstream(Code(error.code().value[0]), from_trailing(trailing))
     return StatusError(Code.INTERNAL, "internal error", reason="INTERNAL", domain=DOMAIN)
+
+
+def _private(error: MeshError) -> StatusError:
+    """What may be known of an error inside: not its text, which may name files and hosts."""
+    if error.code not in PRIVATE:
+        return StatusError(Code.INTERNAL, "internal error", reason="INTERNAL", domain=DOMAIN)
+    return StatusError(
+        error.code,
+        PRIVATE[error.code],
+        reason=error.reason or error.code.name,
+        domain=error.domain,
+        retry_after=error.retry_after,
+    )
 
 
 def _downstream(code: Code, status: status_pb2.Status | None) -> StatusError:
@@ -153,17 +177,41 @@ def retry_after(status: status_pb2.Status | None) -> float | None:
 
 
 def from_error(error: grpc.aio.AioRpcError) -> StatusError:
-    """An answered error as the StatusError it was; without ErrorInfo the code names the reason."""
+    """An answered error as the StatusError it was."""
     status = from_trailing(tuple(error.trailing_metadata() or ()))
+    code = error.code().value[0]
+    return from_status(status or status_pb2.Status(code=code, message=error.details() or ""))
+
+
+def from_status(status: status_pb2.Status) -> StatusError:
+    """A status as the StatusError it was; without ErrorInfo the code names the reason."""
     info = error_info(status)
     bad = detail(status, error_details_pb2.BadRequest)
-    code = Code(error.code().value[0])
+    code = Code(status.code)
     return StatusError(
         code,
-        error.details() or "",
+        status.message,
         reason=info.reason if info else code.name,
         domain=info.domain if info else "",
         metadata=dict(info.metadata) if info else {},
         fields=[(each.field, each.description) for each in (bad.field_violations if bad else ())],
         retry_after=retry_after(status),
+        details=[each for each in map(_known, status.details) if each is not None],
     )
+
+
+# What StatusError has fields of its own for.
+_OWN = frozenset({"google.rpc.ErrorInfo", "google.rpc.BadRequest", "google.rpc.RetryInfo"})
+
+
+def _known(packed: any_pb2.Any) -> Message | None:
+    """A further detail unpacked; None for one of our own fields or of a type unknown here."""
+    name = packed.TypeName()
+    if name in _OWN:
+        return None
+    try:
+        described = descriptor_pool.Default().FindMessageTypeByName(name)
+        made: Message = message_factory.GetMessageClass(described).FromString(packed.value)
+    except (KeyError, DecodeError):
+        return None
+    return made

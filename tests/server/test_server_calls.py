@@ -15,6 +15,7 @@ from mesh.errors import BulkheadFull, CallFailed, CircuitOpen, Code, StatusError
 from mesh.inbound import INBOUND, Inbound
 from mesh.server import Limits, Server
 from mesh.server.status import detail, error_info, from_error, from_trailing, retry_after
+from mesh.store import StoreBusy, StoreError
 from tests.server.echo import SERVICE, Echo, EchoStub, Text
 
 
@@ -121,6 +122,8 @@ RAISED = [
     (downstream("UNKNOWN"), INTERNAL),
     (CallFailed(Code.UNAVAILABLE, "secret"), "UNAVAILABLE proxyless/DOWNSTREAM_UNAVAILABLE"),
     (CallFailed(Code.NOT_FOUND, "secret"), INTERNAL),
+    (StoreError("/secret/orders.db", "disk is full"), INTERNAL),
+    (StoreBusy("/secret/orders.db", "locked"), "UNAVAILABLE proxyless/STORE_BUSY: temporarily"),
     (ValueError("secret password"), INTERNAL),
     (TimeoutError(), INTERNAL),
 ]
