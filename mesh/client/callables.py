@@ -23,6 +23,7 @@ from mesh.inbound import INBOUND
 
 if TYPE_CHECKING:
     from mesh.client.channel import Channel
+    from mesh.client.sync import SyncChannel
 
 TRACEPARENT = "traceparent"
 # grpc's blocking servers say 9.2e18 s where a call has no deadline; passed on, that fails at once.
@@ -36,13 +37,13 @@ class MultiCallable:
 
     def __init__(
         self,
-        channel: Channel,
+        channel: Channel | SyncChannel,
         method: str,
         request_serializer: Any = None,
         response_deserializer: Any = None,
         _registered_method: bool | None = False,
     ) -> None:
-        self.channel = channel
+        self.channel: Any = channel
         self.serializer = request_serializer
         self._path = method
         self._deserializer = response_deserializer

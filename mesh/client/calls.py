@@ -25,7 +25,6 @@ from mesh.errors import MeshError
 if TYPE_CHECKING:
     from mesh.client.callables import MultiCallable
 
-LOCALLY_CANCELLED = "Locally cancelled by application!"
 DoneCallback = Callable[[Any], None]
 
 
@@ -229,5 +228,5 @@ _ANSWERS_OK: dict[str, Callable[[], Any]] = {
 _ANSWERS_CANCELLED: dict[str, Callable[[], Any]] = {
     **_ANSWERS_OK,
     "code": lambda: grpc.StatusCode.CANCELLED,
-    "details": lambda: LOCALLY_CANCELLED,
+    "details": lambda: status.LOCALLY_CANCELLED,
 }

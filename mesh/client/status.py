@@ -15,10 +15,11 @@ from typing import Any
 import grpc
 import grpc.aio
 from google.protobuf import any_pb2, duration_pb2
-from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
+from google.rpc import error_details_pb2, status_pb2
 
 from mesh.errors import CallFailed, Code, MeshError, Processed, StatusError
 
+LOCALLY_CANCELLED = "Locally cancelled by application!"
 DETAILS_KEY = "grpc-status-details-bin"
 STATUS = {Code(status.value[0]): status for status in grpc.StatusCode}
 CODE = {status: code for code, status in STATUS.items()}

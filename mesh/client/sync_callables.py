@@ -1,0 +1,150 @@
+"""
+What a blocking stub holds for each of its methods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import grpc
+
+from mesh.call import Call, Kind
+from mesh.client import status
+from mesh.client.callables import MultiCallable
+from mesh.client.sync_calls import SyncCall, SyncStream, UnaryAttempts
+from mesh.client.sync_requests import Replay
+from mesh.errors import MeshError
+
+
+class SyncMultiCallable(MultiCallable):
+    """One method of one blocking stub."""
+
+    def _blocked(self, call: Call, options: dict[str, Any], replay: Replay | None) -> Any:
+        """The reply and grpc's call that brought it, by a flow run on this thread."""
+        attempts, channel = UnaryAttempts(self, options, replay), self.channel
+        try:
+            reply = channel.driver.drive(channel.flow(call), call, attempts)
+        except MeshError as error:
+            raise status.surface_blocking(error) from None
+        finally:
+            if replay is not None:
+                replay.end()
+        return reply, attempts.inner
+
+
+class SyncUnaryUnary(SyncMultiCallable, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg]
+    kind = Kind.UNARY_UNARY
+
+    def __call__(
+        self,
+        request: Any,
+        timeout: float | None = None,
+        metadata: Any = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> Any:
+        return self.with_call(request, timeout, metadata, credentials, wait_for_ready, compression)[
+            0
+        ]
+
+    def with_call(
+        self,
+        request: Any,
+        timeout: float | None = None,
+        metadata: Any = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> Any:
+        call = self._call(request, timeout, metadata, wait_for_ready)
+        return self._blocked(call, self._options(credentials, compression), None)
+
+    def future(
+        self,
+        request: Any,
+        timeout: float | None = None,
+        metadata: Any = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> Any:
+        call = self._call(request, timeout, metadata, wait_for_ready)
+        return SyncCall(self, call, self._options(credentials, compression))
+
+
+class SyncUnaryStream(SyncMultiCallable, grpc.UnaryStreamMultiCallable):  # type: ignore[type-arg]
+    kind = Kind.UNARY_STREAM
+
+    def __call__(
+        self,
+        request: Any,
+        timeout: float | None = None,
+        metadata: Any = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> Any:
+        call = self._call(request, timeout, metadata, wait_for_ready)
+        return SyncStream(self, call, self._options(credentials, compression))
+
+
+class SyncStreamUnary(SyncMultiCallable, grpc.StreamUnaryMultiCallable):  # type: ignore[type-arg]
+    kind = Kind.STREAM_UNARY
+
+    def __call__(
+        self,
+        request_iterator: Iterable[Any],
+        timeout: float | None = None,
+        metadata: Any = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> Any:
+        return self.with_call(
+            request_iterator, timeout, metadata, credentials, wait_for_ready, compression
+        )[0]
+
+    def with_call(
+        self,
+        request_iterator: Iterable[Any],
+        timeout: float | None = None,
+        metadata: Any = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> Any:
+        call = self._call(None, timeout, metadata, wait_for_ready)
+        options = self._options(credentials, compression)
+        return self._blocked(call, options, Replay(request_iterator, self.serializer))
+
+    def future(
+        self,
+        request_iterator: Iterable[Any],
+        timeout: float | None = None,
+        metadata: Any = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> Any:
+        call = self._call(None, timeout, metadata, wait_for_ready)
+        options = self._options(credentials, compression)
+        return SyncCall(self, call, options, Replay(request_iterator, self.serializer))
+
+
+class SyncStreamStream(SyncMultiCallable, grpc.StreamStreamMultiCallable):  # type: ignore[type-arg]
+    kind = Kind.STREAM_STREAM
+
+    def __call__(
+        self,
+        request_iterator: Iterable[Any],
+        timeout: float | None = None,
+        metadata: Any = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> Any:
+        call = self._call(None, timeout, metadata, wait_for_ready)
+        options = self._options(credentials, compression)
+        return SyncStream(self, call, options, Replay(request_iterator, self.serializer))
