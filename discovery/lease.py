@@ -136,9 +136,13 @@ class Desk(Protocol):
 class Lease:
     """A live registration; `leave` ends it early and may be called again."""
 
-    def __init__(self, instance: Instance, desk: Desk) -> None:
+    def __init__(
+        self, instance: Instance, desk: Desk, *, step_seconds: float, leave_seconds: float
+    ) -> None:
         self.instance = instance
         self._desk = desk
+        self._step_seconds = step_seconds
+        self._leave_seconds = leave_seconds
         self._keeping = Keeping(period(instance), now=time.monotonic())
         self._rng = Random()
         self._task: asyncio.Task[None] | None = None
@@ -179,7 +183,7 @@ class Lease:
     async def _step(self) -> Told:
         keeping, was = self._keeping, self._keeping.state
         act = self._desk.register if keeping.step is Step.REGISTER else self._desk.confirm
-        told = await _bounded(act(self.instance))
+        told = await self._bounded(act(self.instance))
         keeping.came_of_it(told.outcome, time.monotonic(), self._rng)
         self._tell(was, keeping.state, told)
         return told
@@ -202,13 +206,13 @@ class Lease:
                 LOG.warning("%s is %s, the registry said: %s", name, was.value, told.why)
 
     async def _deregister(self) -> None:
-        """Several tries within LEAVE_SECONDS; what stays behind, the registry's check removes."""
+        """Several tries within `leave_seconds`; what stays behind, the registry's check removes."""
         if self._keeping.state is State.TAKEN:
             return
         backoff = Backoff()
-        deadline = time.monotonic() + LEAVE_SECONDS
+        deadline = time.monotonic() + self._leave_seconds
         while True:
-            told = await _bounded(self._desk.deregister(self.instance))
+            told = await self._bounded(self._desk.deregister(self.instance))
             wait = backoff.failed(self._rng)
             if told.outcome is not Outcome.DOWN:
                 return
@@ -217,19 +221,24 @@ class Lease:
                 return
             await asyncio.sleep(wait)
 
-
-async def _bounded(step: Awaitable[Told]) -> Told:
-    try:
-        async with asyncio.timeout(STEP_SECONDS):
-            return await step
-    except TimeoutError:
-        return Told(Outcome.DOWN, f"no answer within {STEP_SECONDS:.0f} s")
+    async def _bounded(self, step: Awaitable[Told]) -> Told:
+        try:
+            async with asyncio.timeout(self._step_seconds):
+                return await step
+        except TimeoutError:
+            return Told(Outcome.DOWN, f"no answer within {self._step_seconds:g} s")
 
 
 @contextlib.asynccontextmanager
-async def keep(instance: Instance, desk: Desk) -> AsyncIterator[Registration]:
+async def keep(
+    instance: Instance,
+    desk: Desk,
+    *,
+    step_seconds: float = STEP_SECONDS,
+    leave_seconds: float = LEAVE_SECONDS,
+) -> AsyncIterator[Registration]:
     """Registered inside the block, deregistered when it is left, whatever ends it."""
-    lease = Lease(instance, desk)
+    lease = Lease(instance, desk, step_seconds=step_seconds, leave_seconds=leave_seconds)
     try:
         await lease.begin()
         yield lease

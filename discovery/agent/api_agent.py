@@ -14,9 +14,20 @@ from discovery.agent import definition, records
 from discovery.agent.blocking import answer
 from discovery.agent.definition import STATUSES, Refused
 from discovery.agent.local import Local
-from discovery.agent.records import NodeRecord
+from discovery.agent.records import CheckRecord, NodeRecord
 
 VERSION = "1.8.7"
+NO_DEFINITION = {
+    "Interval": "0s",
+    "Timeout": "0s",
+    "DeregisterCriticalServiceAfter": "0s",
+    "HTTP": "",
+    "Header": None,
+    "Method": "",
+    "Body": "",
+    "TLSSkipVerify": False,
+    "TCP": "",
+}
 STATUS_OF = {"passing": 200, "warning": 429, "critical": 503, "maintenance": 503}
 
 
@@ -31,7 +42,7 @@ class AgentApi:
             web.get("/v1/agent/self", self.self),
             web.get("/v1/agent/members", self.members),
             web.get("/v1/agent/services", self.services),
-            web.get("/v1/agent/service/{id}", self.service),
+            web.get("/v1/agent/service/{id:(?!register$)[^/]+}", self.service),
             web.put("/v1/agent/service/register", self.register),
             web.put("/v1/agent/service/deregister/{id:.*}", self.deregister),
             web.put("/v1/agent/service/maintenance/{id:.*}", self.maintain_service),
@@ -186,17 +197,17 @@ class AgentApi:
         local = self._local
         record = local.service(service_id)
         assert record is not None
-        checks = [
-            check
-            for owner in ("", service_id)
-            for check in local.catalog.checks_of(local.node, owner)
-            if check.id != "serfHealth"
-        ]
+        checks = local.checks_of(service_id)
         return {
             "AggregatedStatus": records.aggregated(checks),
             "Service": records.agent_service(record),
-            "Checks": [records.check(check, local=True) for check in checks],
+            "Checks": [_bare(check) for check in checks],
         }
+
+
+def _bare(check: CheckRecord) -> dict[str, Any]:
+    """A check in /v1/agent/health: without its type, and with an empty definition spelt out."""
+    return records.check(check, local=True) | {"Type": "", "Definition": NO_DEFINITION}
 
 
 def _asks(request: web.Request, name: str) -> bool:

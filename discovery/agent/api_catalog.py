@@ -124,11 +124,12 @@ class CatalogApi:
 
         def read() -> tuple[int, Any]:
             found = [
-                records.check(check)
+                check
                 for record in catalog.instances(name)
                 for check in catalog.checks_of(record.node, record.id)
             ]
-            return catalog.service_index(name, checks=True), found
+            found.sort(key=lambda check: (check.node, check.id))
+            return catalog.service_index(name, checks=True), [records.check(one) for one in found]
 
         return await self._blocking.query(request, [f"service:{name}"], read)
 
@@ -162,8 +163,10 @@ class CatalogApi:
         """A node that runs no agent, with at most one service and any checks."""
         body = decode(await request.read())
         name, address = body.get("Node", ""), body.get("Address", "")
-        if not name or not address:
-            raise Refused(500, "Must provide node and address")
+        if not name:
+            raise Refused(500, "Must provide node")
+        if not address and not body.get("SkipNodeUpdate"):
+            raise Refused(500, "Must provide address if SkipNodeUpdate is not set")
         catalog = self._catalog
         try:
             known = catalog.nodes.get(name)

@@ -235,9 +235,9 @@ def _valid(definition: CheckDefinition) -> CheckDefinition:
         raise Refused(400, "Invalid check: TTL must be > 0 for TTL checks")
     if definition.script:
         raise Refused(
-            400,
-            "Invalid check: Scripts are disabled on this agent; to enable, configure"
-            " 'enable_script_checks' or 'enable_local_script_checks' to true",
+            500,
+            "Scripts are disabled on this agent from remote calls; to enable, configure"
+            " 'enable_script_checks' to true",
         )
     if definition.status and definition.status not in STATUSES:
         raise Refused(400, "Status for checks must 'passing', 'warning', 'critical'")

@@ -33,6 +33,9 @@ class Local:
         self.catalog = catalog
         self.node = node
         self.checks = Checks(self._report)
+        # What a check last printed; the catalog learns it with the next change of status, since
+        # texts that change would wake every watcher for nothing (Consul: CheckUpdateInterval).
+        self._outputs: dict[str, str] = {}
 
     # services
 
@@ -40,8 +43,9 @@ class Local:
         return self.catalog.services.get((self.node, service_id))
 
     def services(self) -> list[ServiceRecord]:
+        """Without "consul", which is the server's own announcement in the catalog."""
         found = self.catalog.services
-        return [found[key] for key in sorted(found) if key[0] == self.node]
+        return [found[key] for key in sorted(found) if key[0] == self.node and key[1] != "consul"]
 
     def register(self, definition: ServiceDefinition, *, replace_checks: bool) -> None:
         tagged = definition.tagged_addresses
@@ -82,6 +86,7 @@ class Local:
     def deregister(self, service_id: str) -> None:
         for check in self.catalog.checks_of(self.node, service_id):
             self.checks.stop(check.id)
+            self._outputs.pop(check.id, None)
         self.catalog.remove_service(self.node, service_id)
 
     def maintain_service(self, service_id: str, *, enable: bool, reason: str) -> None:
@@ -127,8 +132,19 @@ class Local:
         """Without serfHealth, which is the catalog's and not the agent's."""
         found = self.catalog.checks
         return [
-            found[key] for key in sorted(found) if key[0] == self.node and key[1] != "serfHealth"
+            self._with_output(found[key])
+            for key in sorted(found)
+            if key[0] == self.node and key[1] != "serfHealth"
         ]
+
+    def checks_of(self, service_id: str) -> list[CheckRecord]:
+        """What decides the health of a service here: the node's own checks and its own."""
+        mine = ("", service_id)
+        return [check for check in self.all_checks() if check.service_id in mine]
+
+    def _with_output(self, record: CheckRecord) -> CheckRecord:
+        output = self._outputs.get(record.id)
+        return record if output is None else replace(record, output=output)
 
     def add_check(self, definition: CheckDefinition) -> None:
         name, tags = "", list[str]()
@@ -159,6 +175,7 @@ class Local:
 
     def remove_check(self, check_id: str) -> None:
         self.checks.stop(check_id)
+        self._outputs.pop(check_id, None)
         self.catalog.remove_check(self.node, check_id)
 
     def heartbeat(self, check_id: str, status: str, output: str) -> None:
@@ -174,9 +191,10 @@ class Local:
         self.checks.became(check_id, status)
         if len(output) > MAX_OUTPUT:
             output = output[:MAX_OUTPUT]
+        self._outputs[check_id] = output
         if record.status != status:
             LOG.info("check %s is %s: %s", check_id, status, output)
-        self.catalog.put_check(replace(record, status=status, output=output))
+            self.catalog.put_check(replace(record, status=status, output=output))
 
     async def reap(self) -> None:
         """Deregister for ever what has been critical longer than it asked for."""

@@ -128,7 +128,7 @@ def health_service(record: ServiceRecord) -> Json:
 
 def catalog_service(record: ServiceRecord, owner: NodeRecord) -> Json:
     """An element of /v1/catalog/service/<name>."""
-    return {
+    shown: Json = {
         "ID": owner.id,
         "Node": owner.name,
         "Address": owner.address,
@@ -140,7 +140,6 @@ def catalog_service(record: ServiceRecord, owner: NodeRecord) -> Json:
         "ServiceName": record.name,
         "ServiceTags": record.tags,
         "ServiceAddress": record.address,
-        "ServiceTaggedAddresses": record.tagged_addresses or None,
         "ServiceWeights": weights(record),
         "ServiceMeta": record.meta,
         "ServicePort": record.port,
@@ -150,6 +149,9 @@ def catalog_service(record: ServiceRecord, owner: NodeRecord) -> Json:
         "CreateIndex": record.created,
         "ModifyIndex": record.modified,
     }
+    if record.tagged_addresses:
+        shown["ServiceTaggedAddresses"] = record.tagged_addresses
+    return shown
 
 
 def check(record: CheckRecord, *, local: bool = False) -> Json:

@@ -18,7 +18,7 @@ from typing import Self
 
 from aiohttp import web
 
-from discovery.agent.api_agent import AgentApi
+from discovery.agent.api_agent import VERSION, AgentApi
 from discovery.agent.api_catalog import CatalogApi
 from discovery.agent.blocking import Blocking
 from discovery.agent.catalog import Catalog
@@ -29,6 +29,7 @@ from discovery.agent.records import CheckRecord, NodeRecord, ServiceRecord
 LOG = logging.getLogger(__name__)
 
 STOP_SECONDS = 1.0
+SERF_PROTOCOLS = {"current": "2", "max": "5", "min": "1"}
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -44,7 +45,7 @@ class Agent:
             name,
             "127.0.0.1",
             str(uuid.uuid4()),
-            tagged_addresses={"lan": "127.0.0.1", "wan": "127.0.0.1"},
+            tagged_addresses=dict.fromkeys(("lan", "lan_ipv4", "wan", "wan_ipv4"), "127.0.0.1"),
             meta={"consul-network-segment": ""},
         )
         self.catalog = Catalog()
@@ -61,7 +62,9 @@ class Agent:
             )
         )
         # A server announces itself, so that ["consul"] is what an empty catalog looks like.
-        self.catalog.put_service(ServiceRecord(name, "consul", "consul", port=8300))
+        itself = {"version": VERSION, "raft_version": "3", "non_voter": "false"}
+        itself |= {f"serf_protocol_{which}": at for which, at in SERF_PROTOCOLS.items()}
+        self.catalog.put_service(ServiceRecord(name, "consul", "consul", port=8300, meta=itself))
 
     @classmethod
     @asynccontextmanager

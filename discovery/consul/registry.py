@@ -30,8 +30,6 @@ from discovery.registry import Registration, Tags
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")
 
-SLACK_SECONDS = 5.0
-
 
 class ConsulRegistry:
     """May be entered more than once; the last one out closes the session."""
@@ -41,7 +39,7 @@ class ConsulRegistry:
         self._client: Client | None = None
         self._entered = 0
         self._rng = Random()
-        self._warned_of_token = False
+        self._asked_of_token = False
 
     async def __aenter__(self) -> Self:
         if self._client is None:
@@ -121,15 +119,16 @@ class ConsulRegistry:
                 if told:
                     LOG.info("%s%s: answers again", settings.shown, path)
                     told = ""
-                await self._warn_of_token(answer)
             if news is not None:
                 yield news
+                if not news.value and news.stale_since is None:
+                    await self._warn_of_token()
             if watching.delay:
                 await asyncio.sleep(watching.delay)
 
     async def _ask(self, path: str, params: Sequence[tuple[str, str]], query: Query) -> Answer:
         asked = list(params)
-        seconds = SLACK_SECONDS
+        seconds = self.settings.slack
         if query.stale:
             asked.append(("stale", ""))
         if query.index:
@@ -141,17 +140,14 @@ class ConsulRegistry:
             raise Unreachable(f"status {answer.status}: {answer.text}")
         return answer
 
-    async def _warn_of_token(self, answer: Answer) -> None:
+    async def _warn_of_token(self) -> None:
         """Where ACLs deny by default, a missing token reads as "nobody there": say so, once."""
-        if self._warned_of_token or answer.body.strip() not in (b"[]", b"{}", b"null"):
+        if self._asked_of_token or self.settings.current_token():
             return
-        self._warned_of_token = True
-        if self.settings.current_token():
-            return
+        self._asked_of_token = True
         try:
-            myself = await self.client.request("GET", "/v1/agent/self")
+            myself = await self.client.request("GET", "/v1/agent/self", seconds=1.0)
         except Unreachable:
-            self._warned_of_token = False
             return
         if myself.status == 403:
             LOG.warning(

@@ -26,7 +26,8 @@ class Settings:
 
     `wait` is how many seconds a blocking query may block, `max_stale` how many seconds behind the
     leader a server's answer may be before the leader is asked, `settle` for how many seconds after
-    an outage endpoints that are missing from the answers are kept.
+    an outage endpoints that are missing from the answers are kept, `slack` how many seconds an
+    answer may take that does not block.
     """
 
     origin: str = "http://127.0.0.1:8500"
@@ -47,6 +48,7 @@ class Settings:
     wait: float = 60.0
     max_stale: float = 10.0
     settle: float = 10.0
+    slack: float = 5.0
 
     @property
     def shown(self) -> str:

@@ -1,0 +1,249 @@
+"""
+The Consul registry against agents that misbehave: real sockets, a scripted server.
+
+Each answer of the script is given to one request of the watch; the last one for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from discovery import Check, Health, Instance, Snapshot
+from discovery.agent import Agent
+from discovery.consul.registry import ConsulRegistry
+from discovery.consul.settings import Settings
+
+from .conftest import agent_process, free_ports
+
+SECONDS = 10.0
+
+
+def entry(name: str, *, status: str = "passing") -> dict[str, Any]:
+    return {
+        "Node": {"Node": "vm", "Address": "127.0.0.1"},
+        "Service": {"ID": name, "Service": "orders", "Address": "127.0.0.1", "Port": 5001},
+        "Checks": [{"CheckID": "c", "Status": status}],
+    }
+
+
+@dataclass
+class Says:
+    """One answer; `gate` is waited for first, `body` replaces the entries."""
+
+    index: int = 0
+    names: str = ""
+    status: int = 200
+    body: bytes | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+    hangs: bool = False
+    cuts: bool = False
+
+
+@dataclass
+class Wicked:
+    """A scripted agent, and the queries it was asked."""
+
+    script: list[Says]
+    queries: list[dict[str, str]] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
+    origin: str = ""
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        if request.path == "/v1/agent/self":
+            return web.json_response({})
+        self.queries.append(dict(request.query))
+        self.times.append(time.monotonic())
+        says = self.script.pop(0) if len(self.script) > 1 else self.script[0]
+        if says.hangs:
+            await asyncio.Event().wait()
+        if says.cuts:
+            assert request.transport is not None
+            request.transport.abort()
+        body = says.body
+        if body is None:
+            body = json.dumps([entry(name) for name in says.names.split()]).encode()
+        headers = {"X-Consul-Index": str(says.index)} if says.index else {}
+        return web.Response(status=says.status, body=body, headers=headers | says.headers)
+
+
+@asynccontextmanager
+async def wicked(*script: Says) -> AsyncIterator[Wicked]:
+    server = Wicked(list(script))
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", server.answer)
+    runner = web.AppRunner(application, shutdown_timeout=0.01)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    server.origin = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    try:
+        yield server
+    finally:
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def watching(origin: str, **options: Any) -> AsyncIterator[AsyncIterator[Snapshot]]:
+    settings = Settings(origin=origin, **{"settle": 0.3, "wait": 1.0} | options)
+    async with (
+        ConsulRegistry(settings) as registry,
+        aclosing(registry.watch("orders")) as watch,
+        asyncio.timeout(SECONDS),
+    ):
+        yield watch
+
+
+def seen(snapshot: Snapshot) -> str:
+    names = " ".join(endpoint.id for endpoint in snapshot.endpoints)
+    return f"{names} (stale)" if snapshot.stale_since is not None else names
+
+
+HANGS = Says(hangs=True)
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        pytest.param(Says(status=500, body=b"No cluster leader"), id="answers 500"),
+        pytest.param(Says(status=403, body=b"ACL not found"), id="answers 403"),
+        pytest.param(Says(status=302, headers={"Location": "/else"}), id="redirects"),
+        pytest.param(Says(index=9, body=b"<html>It works!</html>"), id="answers HTML"),
+        pytest.param(Says(index=9, body=b'{"Error": "no"}'), id="answers an object"),
+        pytest.param(Says(index=9, body=b'[{"Service": 1}]'), id="answers other entries"),
+        pytest.param(Says(index=9, body=b"\xff\xfe"), id="answers bytes"),
+        pytest.param(Says(index=9, body=b""), id="answers nothing"),
+        pytest.param(Says(body=b"[]"), id="answers without an index"),
+        pytest.param(Says(index=9, body=b"[]", headers={"Content-Encoding": "gzip"}), id="lies"),
+        pytest.param(Says(cuts=True), id="cuts the connection"),
+    ],
+)
+async def test_no_trouble_empties_the_pool(trouble: Says) -> None:
+    script = [Says(5, "a b"), trouble, trouble, Says(6, "a"), Says(7, "a b"), HANGS]
+    async with wicked(*script) as agent, watching(agent.origin) as watch:
+        news = [seen(await anext(watch)) for _ in range(3)]
+
+    assert news == ["a b", "a b (stale)", "a b"]
+
+
+async def test_an_agent_that_is_down_from_the_start_is_said_at_once() -> None:
+    with free_ports(1) as (port,):
+        async with watching(f"http://127.0.0.1:{port}") as watch:
+            assert seen(await anext(watch)) == " (stale)"
+
+
+async def test_an_agent_that_hangs_is_given_up_after_its_time() -> None:
+    async with wicked(HANGS) as agent, watching(agent.origin, slack=0.2) as watch:
+        before = time.monotonic()
+        assert seen(await anext(watch)) == " (stale)"
+
+    assert 0.2 <= time.monotonic() - before < 2.0
+
+
+async def test_a_true_empty_answer_empties_the_pool() -> None:
+    script = [Says(5, "a"), Says(6, ""), HANGS]
+    async with wicked(*script) as agent, watching(agent.origin) as watch:
+        assert [seen(await anext(watch)) for _ in range(2)] == ["a", ""]
+
+
+async def test_an_agent_back_and_empty_keeps_the_pool_for_the_settling_time() -> None:
+    script = [Says(50, "a b"), Says(status=500), Says(2, ""), Says(3, "b"), Says(4, "b")]
+    async with wicked(*script) as agent, watching(agent.origin) as watch:
+        news = [seen(await anext(watch)) for _ in range(2)]
+        before = time.monotonic()
+        news.append(seen(await anext(watch)))
+
+    assert news == ["a b", "a b (stale)", "b"]
+    assert time.monotonic() - before > 0.3
+
+
+async def test_an_index_that_goes_backwards_starts_again_from_the_beginning() -> None:
+    script = [Says(50, "a"), Says(7, "a c"), Says(7, "a c"), HANGS]
+    async with wicked(*script) as agent, watching(agent.origin) as watch:
+        assert seen(await anext(watch)) == "a"
+        assert seen(await anext(watch)) == "a c"
+        asking = asyncio.ensure_future(anext(watch))
+        while len(agent.queries) < 4:
+            await asyncio.sleep(0.01)
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+
+    assert [query.get("index") for query in agent.queries] == [None, "50", None, "7"]
+    assert [query.get("wait") for query in agent.queries[1:4:2]] == ["1000ms", "1000ms"]
+
+
+async def test_answers_too_far_behind_are_asked_of_the_leader() -> None:
+    behind = {"X-Consul-LastContact": "99000", "X-Consul-KnownLeader": "true"}
+    script = [Says(5, "old", headers=behind), Says(9, "new"), HANGS]
+    async with wicked(*script) as agent, watching(agent.origin) as watch:
+        assert seen(await anext(watch)) == "new"
+
+    assert ["stale" in query for query in agent.queries[:2]] == [True, False]
+
+
+async def test_an_agent_that_answers_at_once_for_ever_is_not_flooded() -> None:
+    async with wicked(Says(5, "a")) as agent, watching(agent.origin) as watch:
+        await anext(watch)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(2.0):
+                await anext(watch)
+
+    assert len(agent.queries) <= 6
+
+
+async def test_a_change_is_seen_within_ten_milliseconds_of_the_answer() -> None:
+    """The median of fifty, from the agent's own write to the consumer's snapshot."""
+    delays = []
+    async with (
+        Agent.serving() as agent,
+        watching(f"http://{agent.address}", wait=30.0) as watch,
+        ConsulRegistry(Settings(origin=f"http://{agent.address}")) as registry,
+        registry.register(Instance("orders", "127.0.0.1", 5001, check=Check("ttl", ttl=600.0))),
+    ):
+        while not (await anext(watch)).endpoints:
+            pass
+        for number in range(50):
+            status = ("critical", "passing")[number % 2]
+            asking = asyncio.ensure_future(anext(watch))
+            while not agent.catalog.waiters.get("service:orders"):
+                await asyncio.sleep(0.001)
+            changed = time.perf_counter()
+            agent.local.heartbeat("service:orders-127.0.0.1-5001", status, "")
+            snapshot = await asking
+            delays.append(time.perf_counter() - changed)
+
+            assert snapshot.endpoints[0].health is Health(status)
+
+    assert sorted(delays)[25] < 0.010
+
+
+async def test_a_kill_and_an_empty_restart_of_the_agent_lose_nobody() -> None:
+    """kill -9, five failing tries, back and empty: registered again, the pool never empty."""
+    instance = Instance("orders", "127.0.0.1", 5001, check=Check("ttl", ttl=3.0))
+    async with agent_process() as (first, port):
+        settings = Settings(origin=f"http://127.0.0.1:{port}", settle=5.0)
+        async with (
+            ConsulRegistry(settings) as registry,
+            registry.register(instance),
+            aclosing(registry.watch("orders")) as watch,
+            asyncio.timeout(20.0),
+        ):
+            assert seen(await anext(watch)) == instance.id
+            first.kill()
+            assert seen(await anext(watch)) == f"{instance.id} (stale)"
+            async with agent_process(port):
+                back = time.monotonic()
+                assert seen(await anext(watch)) == instance.id
+
+                # One period, and what is left of a backoff of at most as much.
+                assert time.monotonic() - back < 3.0
+                async with aclosing(registry.watch("orders")) as fresh:
+                    assert seen(await anext(fresh)) == instance.id
