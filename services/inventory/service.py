@@ -9,7 +9,7 @@ from mesh.events.feed import Feed
 from mesh.events.outbox import Outbox
 
 import discovery
-import mesh
+from mesh.server import Server
 from mesh.server.idempotency import Idempotency
 from mesh.store import Database, connect
 from services.inventory import store
@@ -26,13 +26,13 @@ async def inventory(
     registry: discovery.Registry | None = None,
     *,
     first_stock: Sequence[Product] = FIRST_STOCK,
-) -> AsyncIterator[mesh.Server]:
+) -> AsyncIterator[Server]:
     """An inventory server on an entered database; `first_stock` goes into an empty catalogue."""
     await database.migrate("inventory", store.MIGRATIONS)
     outbox = Outbox(database)
     handlers = Inventory(database, outbox)
     await handlers.stock_once(first_stock)
-    yield mesh.Server(
+    yield Server(
         "inventory",
         [InventoryServicer(handlers), Feed(outbox)],
         registry=registry,

@@ -13,6 +13,7 @@ from proxyless.events.v1 import FeedEvent
 
 import discovery
 import mesh
+from mesh.server import Server
 from mesh.store import Database, Transaction, connect
 from services.notifications import store
 from services.notifications.events import notification
@@ -24,7 +25,7 @@ from services.process import CONTRACT, Process
 @asynccontextmanager
 async def notifications(
     database: Database, orders: grpc.aio.Channel, registry: discovery.Registry | None = None
-) -> AsyncIterator[mesh.Server]:
+) -> AsyncIterator[Server]:
     """A notifications server on an entered database, following the events of *orders*."""
     await database.migrate("notifications", store.MIGRATIONS)
 
@@ -38,7 +39,7 @@ async def notifications(
             follow(orders, database, consumer="notifications", source="orders", handler=write)
         )
         try:
-            yield mesh.Server(
+            yield Server(
                 "notifications",
                 [NotificationServicer(Notifications(database))],
                 registry=registry,

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from uuid import UUID, uuid5
 
 from mesh.events.outbox import Outbox
-from mesh.saga import Context, Saga, Step
+from mesh.saga import Context, Refused, Saga, Step
 
 from mesh.store import Database, Transaction
 from services.orders import store
@@ -85,8 +85,14 @@ def place_order(
 
     async def reserve(context: Context) -> dict[str, Any]:
         order = await the_order(context)
-        prices = await stock.prices(order)
-        await stock.reserve(order, reservation_id(order.order_id), context.request_id)
+        name = reservation_id(order.order_id)
+        try:
+            prices = await stock.prices(order)
+            await stock.reserve(order, name, context.request_id)
+        except Refused:
+            # An earlier attempt that got no answer may still arrive, and find stock by then.
+            await stock.release(name, f"{context.request_id}/never")
+            raise
         return {product_id: write_money(price) for product_id, price in prices.items()}
 
     async def reserved(tx: Transaction, context: Context, result: Mapping[str, Any]) -> None:

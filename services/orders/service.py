@@ -12,6 +12,7 @@ from mesh.saga import SagaRunner
 
 import discovery
 import mesh
+from mesh.server import Server
 from mesh.server.idempotency import Idempotency
 from mesh.store import Database, connect
 from services.orders import store
@@ -32,7 +33,7 @@ async def orders(
     *,
     owner: str = "orders",
     deadline: float = DEADLINE,
-) -> AsyncIterator[mesh.Server]:
+) -> AsyncIterator[Server]:
     """An orders server on an entered database; `owner` names it in the saga's journal."""
     await database.migrate("orders", store.MIGRATIONS)
     outbox = Outbox(database)
@@ -42,7 +43,7 @@ async def orders(
         watching.running(),
         SagaRunner(database, [saga], owner=owner) as runner,
     ):
-        yield mesh.Server(
+        yield Server(
             "orders",
             [OrderServicer(Orders(database, outbox, runner, watching)), Feed(outbox)],
             registry=registry,

@@ -9,7 +9,7 @@ from mesh.events.feed import Feed
 from mesh.events.outbox import Outbox
 
 import discovery
-import mesh
+from mesh.server import Server
 from mesh.server.idempotency import Idempotency
 from mesh.store import Database, connect
 from services.payments import store
@@ -22,12 +22,12 @@ from services.process import CONTRACT, Process
 @asynccontextmanager
 async def payments(
     database: Database, registry: discovery.Registry | None = None, *, slow_card: float = 2.0
-) -> AsyncIterator[mesh.Server]:
+) -> AsyncIterator[Server]:
     """A payments server on an entered database; `slow_card` is how long "card-slow" takes, in s."""
     await database.migrate("payments", store.MIGRATIONS)
     outbox = Outbox(database)
     handlers = Payments(database, outbox, CardNetwork(slow_card))
-    yield mesh.Server(
+    yield Server(
         "payments",
         [PaymentServicer(handlers), Feed(outbox)],
         registry=registry,

@@ -1,0 +1,30 @@
+"""A shop for a test, closed or open."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from uuid import uuid4
+
+import pytest
+
+import discovery
+from tests.services.shopping import Open, Shop
+
+
+@pytest.fixture
+async def closed_shop(tmp_path) -> AsyncIterator[Shop]:
+    """A shop of which nothing runs yet."""
+    async with discovery.connect(f"memory://{uuid4()}") as registry:
+        yield Shop(tmp_path, registry)
+
+
+@pytest.fixture
+async def shop(closed_shop) -> AsyncIterator[Open]:
+    """A shop with one instance of each service."""
+    async with AsyncExitStack() as stack:
+        stock = await stack.enter_async_context(closed_shop.inventory())
+        till = await stack.enter_async_context(closed_shop.payments())
+        book = await stack.enter_async_context(closed_shop.orders())
+        post = await stack.enter_async_context(closed_shop.notifications())
+        yield Open(closed_shop, book, stock, till, post)

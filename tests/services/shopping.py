@@ -1,0 +1,159 @@
+"""A whole shop on real sockets and real files: started for a test, its instances at will."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+from google.type.money_pb2 import Money
+from shop.inventory.v1 import InventoryServiceStub
+from shop.notifications.v1 import NotificationServiceStub
+from shop.orders.v1 import CreateOrderRequest, Order, OrderServiceStub
+from shop.payments.v1 import PaymentServiceStub
+
+import discovery
+import mesh
+from mesh.store import connect
+from services.inventory.domain import Money as Price
+from services.inventory.domain import Product
+from services.inventory.service import inventory
+from services.notifications.service import notifications
+from services.orders.service import orders
+from services.payments.service import payments
+
+STOCK = (
+    Product("jug", "A jug", Price("USD", 27, 500_000_000), available=20),
+    Product("mug", "A mug", Price("USD", 14, 500_000_000), available=100),
+    Product("teapot", "A teapot", Price("EUR", 64), available=5),
+)
+
+
+class Trap(grpc.aio.UnaryUnaryClientInterceptor):
+    """Catches the first call of one method, before or after it happened, and never lets it go."""
+
+    def __init__(self, method: str, *, after: bool) -> None:
+        self.method = method
+        self.after = after
+        self.caught = asyncio.Event()
+
+    async def intercept_unary_unary(self, continuation, details, request):
+        name = details.method
+        name = name if isinstance(name, str) else name.decode()
+        if name.endswith(f"/{self.method}") and not self.caught.is_set():
+            if self.after:
+                await (await continuation(details, request))
+            self.caught.set()
+            await asyncio.Event().wait()
+        return await continuation(details, request)
+
+
+@dataclass
+class Shop:
+    """Four services in one process, found through a registry; "card-slow" takes `slow_card` s."""
+
+    folder: Path
+    registry: discovery.Registry
+    slow_card: float = 0.2
+    deadline: float = 30.0
+    addresses: dict[str, str] = field(default_factory=dict)
+
+    async def rows(self, service: str, sql: str) -> list[tuple]:
+        """What a service's file says, read past the service."""
+
+        def read() -> list[tuple]:
+            with closing(sqlite3.connect(self.folder / f"{service}.db")) as connection:
+                return connection.execute(sql).fetchall()
+
+        return await asyncio.to_thread(read)
+
+    @asynccontextmanager
+    async def inventory(self) -> AsyncIterator[InventoryServiceStub]:
+        async with (
+            connect(f"sqlite:///{self.folder}/inventory.db") as database,
+            inventory(database, self.registry, first_stock=STOCK) as server,
+            server.serving() as address,
+            grpc.aio.insecure_channel(address) as channel,
+        ):
+            self.addresses["inventory"] = address
+            yield InventoryServiceStub(channel)
+
+    @asynccontextmanager
+    async def payments(self) -> AsyncIterator[PaymentServiceStub]:
+        async with (
+            connect(f"sqlite:///{self.folder}/payments.db") as database,
+            payments(database, self.registry, slow_card=self.slow_card) as server,
+            server.serving() as address,
+            grpc.aio.insecure_channel(address) as channel,
+        ):
+            self.addresses["payments"] = address
+            yield PaymentServiceStub(channel)
+
+    @asynccontextmanager
+    async def orders(
+        self, owner: str = "orders-1", trap: Trap | None = None
+    ) -> AsyncIterator[OrderServiceStub]:
+        """An instance of orders; with a trap its calls to the others go past the mesh, into it."""
+        async with (
+            connect(f"sqlite:///{self.folder}/orders.db") as database,
+            self.channel("inventory", trap) as stock,
+            self.channel("payments", trap) as till,
+            orders(
+                database, stock, till, self.registry, owner=owner, deadline=self.deadline
+            ) as server,
+            server.serving() as address,
+            grpc.aio.insecure_channel(address) as channel,
+        ):
+            self.addresses["orders"] = address
+            yield OrderServiceStub(channel)
+
+    def channel(self, service: str, trap: Trap | None) -> grpc.aio.Channel:
+        if trap is None:
+            return mesh.Channel(service, registry=self.registry)
+        return grpc.aio.insecure_channel(self.addresses[service], interceptors=[trap])
+
+    @asynccontextmanager
+    async def notifications(self) -> AsyncIterator[NotificationServiceStub]:
+        async with (
+            connect(f"sqlite:///{self.folder}/notifications.db") as database,
+            mesh.Channel("orders", registry=self.registry) as feed,
+            notifications(database, feed, self.registry) as server,
+            server.serving() as address,
+            grpc.aio.insecure_channel(address) as channel,
+        ):
+            self.addresses["notifications"] = address
+            yield NotificationServiceStub(channel)
+
+
+@dataclass
+class Open:
+    """A shop that is open: a stub for each service."""
+
+    shop: Shop
+    orders: OrderServiceStub
+    inventory: InventoryServiceStub
+    payments: PaymentServiceStub
+    notifications: NotificationServiceStub
+
+
+def wanted(*items: tuple[str, int], card: str = "card", customer: str = "c-1") -> Order:
+    """An order as a customer writes it."""
+    return Order(
+        customer_id=customer,
+        items=[Order.Item(product_id=each, quantity=count) for each, count in items],
+        payment_method=card,
+    )
+
+
+def asking(*items: tuple[str, int], wait: bool = True, key: str = "", **more) -> CreateOrderRequest:
+    """A request for an order, answered at its end."""
+    return CreateOrderRequest(order=wanted(*items, **more), wait=wait, request_id=key)
+
+
+def cents(money: Money) -> int:
+    """An amount in hundredths."""
+    return money.units * 100 + money.nanos // 10_000_000

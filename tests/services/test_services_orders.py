@@ -1,0 +1,344 @@
+"""OrderService over a socket: the order's life, with every service behind it."""
+
+import grpc
+import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
+from shop.inventory.v1 import (
+    RESERVATION_STATUS_COMMITTED,
+    RESERVATION_STATUS_RELEASED,
+    GetOrderReservationRequest,
+    GetProductRequest,
+)
+from shop.orders.v1 import (
+    ORDER_STATUS_CANCELLED,
+    ORDER_STATUS_CONFIRMED,
+    ORDER_STATUS_PAID,
+    ORDER_STATUS_PENDING,
+    ORDER_STATUS_RESERVED,
+    CancelOrderRequest,
+    CreateOrderRequest,
+    GetOrderRequest,
+    ListOrdersRequest,
+    Order,
+    UpdateOrderRequest,
+    WatchOrderRequest,
+)
+from shop.payments.v1 import (
+    PAYMENT_STATUS_CAPTURED,
+    PAYMENT_STATUS_DECLINED,
+    PAYMENT_STATUS_REFUNDED,
+    GetOrderPaymentRequest,
+)
+
+from mesh.server.status import from_error
+from tests.services.shopping import asking, cents, wanted
+
+
+async def refused(call) -> tuple[str, str, list[str]]:
+    """Code, reason and named fields of a call that fails."""
+    with pytest.raises(grpc.aio.AioRpcError) as failed:
+        await call
+    error = from_error(failed.value)
+    return error.code.name, error.reason, [field for field, _ in error.fields]
+
+
+async def test_an_order_is_confirmed_paid_and_its_stock_sold(shop):
+    order = await shop.orders.CreateOrder(asking(("mug", 2), ("jug", 1)))
+
+    payment = await shop.payments.GetOrderPayment(GetOrderPaymentRequest(order_id=order.order_id))
+    reservation = await shop.inventory.GetOrderReservation(
+        GetOrderReservationRequest(order_id=order.order_id)
+    )
+    mug = await shop.inventory.GetProduct(GetProductRequest(product_id="mug"))
+    assert order.status == ORDER_STATUS_CONFIRMED
+    assert cents(order.total) == 5650
+    assert [cents(item.unit_price) for item in order.items] == [1450, 2750]
+    assert (payment.status, payment.amount) == (PAYMENT_STATUS_CAPTURED, order.total)
+    assert reservation.status == RESERVATION_STATUS_COMMITTED
+    assert (mug.available, mug.reserved, mug.sold) == (98, 0, 2)
+
+
+async def test_without_wait_the_answer_comes_at_once_and_is_pending(shop):
+    order = await shop.orders.CreateOrder(asking(("mug", 1), wait=False))
+
+    assert order.status == ORDER_STATUS_PENDING
+    assert not order.HasField("total")
+    assert order.create_time == order.update_time
+
+
+@pytest.mark.parametrize(
+    ("request_", "reason"),
+    [
+        (asking(("mug", 1), card="card-declined"), "CARD_DECLINED"),
+        (asking(("mug", 101)), "OUT_OF_STOCK"),
+        (asking(("mug", 60), ("mug", 60)), "OUT_OF_STOCK"),
+        (asking(("none", 1)), "PRODUCT_NOT_FOUND"),
+        (asking(("mug", 1), ("teapot", 1)), "PRODUCT_NOT_FOUND"),
+    ],
+)
+async def test_what_cannot_be_sold_cancels_the_order_and_leaves_the_stock(shop, request_, reason):
+    order = await shop.orders.CreateOrder(request_)
+
+    mug = await shop.inventory.GetProduct(GetProductRequest(product_id="mug"))
+    assert (order.status, order.cancel_reason) == (ORDER_STATUS_CANCELLED, reason)
+    assert (mug.available, mug.reserved, mug.sold) == (100, 0, 0)
+
+
+async def test_a_declined_card_leaves_a_declined_payment_and_a_released_reservation(shop):
+    order = await shop.orders.CreateOrder(asking(("mug", 1), card="card-declined"))
+
+    payment = await shop.payments.GetOrderPayment(GetOrderPaymentRequest(order_id=order.order_id))
+    reservation = await shop.inventory.GetOrderReservation(
+        GetOrderReservationRequest(order_id=order.order_id)
+    )
+    assert payment.status == PAYMENT_STATUS_DECLINED
+    assert reservation.status == RESERVATION_STATUS_RELEASED
+
+
+async def test_a_slow_card_confirms_the_order_all_the_same(shop):
+    order = await shop.orders.CreateOrder(asking(("mug", 1), card="card-slow"))
+
+    assert order.status == ORDER_STATUS_CONFIRMED
+
+
+async def test_what_only_the_shop_may_say_is_ignored(shop):
+    sent = wanted(("mug", 1))
+    sent.order_id = "mine"
+    sent.status = ORDER_STATUS_CONFIRMED
+    sent.total.units = 1
+    sent.items[0].unit_price.nanos = -5
+    sent.cancel_reason = "NONE"
+
+    order = await shop.orders.CreateOrder(CreateOrderRequest(order=sent, wait=True))
+
+    assert order.order_id != "mine"
+    assert cents(order.total) == 1450
+    assert order.cancel_reason == ""
+
+
+@pytest.mark.parametrize("wait", [False, True])
+async def test_the_same_key_makes_one_order(shop, wait):
+    request = asking(("mug", 1), wait=wait, key="k-1")
+    first = await shop.orders.CreateOrder(request)
+    again = await shop.orders.CreateOrder(request)
+    listed = await shop.orders.ListOrders(ListOrdersRequest())
+
+    assert again == first
+    assert len(listed.orders) == 1
+
+
+async def test_a_watch_shows_every_change_and_then_ends(shop):
+    created = await shop.orders.CreateOrder(asking(("mug", 1), wait=False, card="card-slow"))
+
+    seen = [
+        order.status
+        async for order in shop.orders.WatchOrder(WatchOrderRequest(order_id=created.order_id))
+    ]
+
+    life = [
+        ORDER_STATUS_PENDING,
+        ORDER_STATUS_RESERVED,
+        ORDER_STATUS_PAID,
+        ORDER_STATUS_CONFIRMED,
+    ]
+    assert seen == life[life.index(seen[0]) :]
+    again = shop.orders.WatchOrder(WatchOrderRequest(order_id=created.order_id))
+    assert [order.status async for order in again] == [ORDER_STATUS_CONFIRMED]
+
+
+async def test_a_watch_on_one_instance_sees_what_another_one_changes(shop):
+    created = await shop.orders.CreateOrder(asking(("mug", 1), wait=False, card="card-slow"))
+    async with shop.shop.orders("orders-2") as other:
+        watch = other.WatchOrder(WatchOrderRequest(order_id=created.order_id))
+        first = await watch.read()
+        order = Order(order_id=created.order_id, note="ring twice")
+
+        await shop.orders.UpdateOrder(UpdateOrderRequest(order=order))
+
+        notes = [first.note] + [order.note async for order in watch]
+    assert notes[0] == ""
+    assert notes[-1] == "ring twice"
+
+
+async def test_watching_an_unknown_order_fails_before_the_first_message(shop):
+    watch = shop.orders.WatchOrder(WatchOrderRequest(order_id="none"))
+
+    assert await refused(watch.read()) == ("NOT_FOUND", "ORDER_NOT_FOUND", [])
+
+
+async def reached(shop, order_id: str, status: int) -> None:
+    """Wait until the order is in *status*."""
+    async for order in shop.orders.WatchOrder(WatchOrderRequest(order_id=order_id)):
+        if order.status == status:
+            return
+    raise AssertionError("the order came to its end first")
+
+
+@pytest.mark.parametrize("status", [ORDER_STATUS_PENDING, ORDER_STATUS_RESERVED])
+async def test_an_order_on_its_way_can_be_cancelled(shop, status):
+    created = await shop.orders.CreateOrder(asking(("mug", 3), wait=False, card="card-slow"))
+    await reached(shop, created.order_id, status)
+    request = CancelOrderRequest(order_id=created.order_id)
+
+    order = await shop.orders.CancelOrder(request)
+
+    mug = await shop.inventory.GetProduct(GetProductRequest(product_id="mug"))
+    assert (order.status, order.cancel_reason) == (ORDER_STATUS_CANCELLED, "CANCELLED_BY_CUSTOMER")
+    assert (mug.available, mug.reserved, mug.sold) == (100, 0, 0)
+    assert await shop.orders.CancelOrder(request) == order
+
+
+async def test_a_confirmed_order_cannot_be_cancelled(shop):
+    order = await shop.orders.CreateOrder(asking(("mug", 1)))
+
+    said = await refused(shop.orders.CancelOrder(CancelOrderRequest(order_id=order.order_id)))
+
+    assert said == ("FAILED_PRECONDITION", "ORDER_CONFIRMED", [])
+
+
+async def test_an_order_cancelled_for_another_reason_is_answered_again(shop):
+    order = await shop.orders.CreateOrder(asking(("none", 1)))
+
+    assert await shop.orders.CancelOrder(CancelOrderRequest(order_id=order.order_id)) == order
+
+
+@pytest.mark.parametrize(
+    ("paths", "note", "address"),
+    [
+        (None, "new", "new street"),
+        (["note"], "new", "old street"),
+        (["shipping_address"], "old", "new street"),
+        (["note", "shipping_address"], "new", "new street"),
+        (["*"], "new", "new street"),
+        (["order_id"], "old", "old street"),
+    ],
+)
+async def test_an_update_changes_what_the_mask_names(shop, paths, note, address):
+    sent = wanted(("none", 1))
+    sent.note, sent.shipping_address = "old", "old street"
+    created = await shop.orders.CreateOrder(CreateOrderRequest(order=sent, wait=True))
+    order = Order(order_id=created.order_id, note="new", shipping_address="new street")
+    mask = None if paths is None else FieldMask(paths=paths)
+
+    updated = await shop.orders.UpdateOrder(UpdateOrderRequest(order=order, update_mask=mask))
+
+    assert (updated.note, updated.shipping_address) == (note, address)
+    assert await shop.orders.GetOrder(GetOrderRequest(order_id=created.order_id)) == updated
+
+
+async def test_a_named_field_without_a_value_is_emptied(shop):
+    sent = wanted(("none", 1))
+    sent.note = "old"
+    created = await shop.orders.CreateOrder(CreateOrderRequest(order=sent, wait=True))
+
+    updated = await shop.orders.UpdateOrder(
+        UpdateOrderRequest(
+            order=Order(order_id=created.order_id), update_mask=FieldMask(paths=["note"])
+        )
+    )
+
+    assert updated.note == ""
+
+
+@pytest.mark.parametrize("path", ["status", "total", "items", "items.unit_price", "nonsense"])
+async def test_a_mask_that_names_what_is_not_the_customers_is_refused(shop, path):
+    created = await shop.orders.CreateOrder(asking(("none", 1)))
+    request = UpdateOrderRequest(
+        order=Order(order_id=created.order_id), update_mask=FieldMask(paths=[path])
+    )
+
+    said = await refused(shop.orders.UpdateOrder(request))
+
+    assert said == ("INVALID_ARGUMENT", "INVALID_UPDATE", ["update_mask"])
+
+
+async def test_orders_are_listed_newest_first_by_customer_and_status_in_stable_pages(shop):
+    made = []
+    for number in range(5):
+        request = asking(("mug" if number % 2 else "none", 1), customer=f"c-{number % 2}")
+        made.append(await shop.orders.CreateOrder(request))
+    newest_first = [order.order_id for order in reversed(made)]
+
+    assert await pages(shop, ListOrdersRequest(page_size=2)) == newest_first
+    assert await pages(shop, ListOrdersRequest(customer_id="c-1")) == newest_first[1::2]
+    cancelled = ListOrdersRequest(page_size=1, status=ORDER_STATUS_CANCELLED)
+    assert await pages(shop, cancelled) == newest_first[0::2]
+    assert await pages(shop, ListOrdersRequest(status=ORDER_STATUS_PAID)) == []
+
+
+async def pages(shop, request: ListOrdersRequest) -> list[str]:
+    """The ids on all pages; another order comes in between, and must not shift them."""
+    ids: list[str] = []
+    while True:
+        listed = await shop.orders.ListOrders(request)
+        ids += [order.order_id for order in listed.orders]
+        if not listed.next_page_token:
+            return ids
+        request.page_token = listed.next_page_token
+
+
+@pytest.mark.parametrize(
+    ("request_", "field"),
+    [
+        (ListOrdersRequest(page_token="x"), "page_token"),
+        (ListOrdersRequest(page_size=-1), "page_size"),
+        (ListOrdersRequest(status=77), "status"),
+    ],
+)
+async def test_a_malformed_list_request_names_the_field(shop, request_, field):
+    code, _, fields = await refused(shop.orders.ListOrders(request_))
+
+    assert (code, fields) == ("INVALID_ARGUMENT", [field])
+
+
+@pytest.mark.parametrize(
+    ("request_", "field"),
+    [
+        (CreateOrderRequest(), "order"),
+        (CreateOrderRequest(order=wanted()), "order.items"),
+        (CreateOrderRequest(order=wanted(("mug", 0))), "order.items[0].quantity"),
+        (CreateOrderRequest(order=wanted(("", 1))), "order.items[0].product_id"),
+        (CreateOrderRequest(order=wanted(("mug", 1), customer="")), "order.customer_id"),
+        (asking(("mug", 1), key="k" * 256), "request_id"),
+    ],
+)
+async def test_a_malformed_order_names_the_field(shop, request_, field):
+    code, _, fields = await refused(shop.orders.CreateOrder(request_))
+
+    assert (code, fields) == ("INVALID_ARGUMENT", [field])
+
+
+async def test_an_order_that_is_not_there_is_not_found(shop):
+    for call in (
+        shop.orders.GetOrder(GetOrderRequest(order_id="none")),
+        shop.orders.CancelOrder(CancelOrderRequest(order_id="none")),
+        shop.orders.UpdateOrder(UpdateOrderRequest(order=Order(order_id="none", note="x"))),
+    ):
+        assert await refused(call) == ("NOT_FOUND", "ORDER_NOT_FOUND", [])
+
+
+async def test_an_order_that_takes_too_long_is_turned_back(closed_shop):
+    closed_shop.deadline, closed_shop.slow_card = 0.3, 1.0
+    async with (
+        closed_shop.inventory() as inventory,
+        closed_shop.payments() as payments,
+        closed_shop.orders() as orders,
+    ):
+        order = await orders.CreateOrder(asking(("mug", 1), card="card-slow"))
+        mug = await inventory.GetProduct(GetProductRequest(product_id="mug"))
+        paid = payments.GetOrderPayment(GetOrderPaymentRequest(order_id=order.order_id))
+        payment = await answer_or_none(paid)
+
+    assert (order.status, order.cancel_reason) == (ORDER_STATUS_CANCELLED, "TIMED_OUT")
+    assert (mug.available, mug.reserved, mug.sold) == (100, 0, 0)
+    assert payment is None or payment.status == PAYMENT_STATUS_REFUNDED
+
+
+async def answer_or_none(call):
+    """The answer of a call; None when it says NOT_FOUND."""
+    try:
+        return await call
+    except grpc.aio.AioRpcError as error:
+        if error.code() is grpc.StatusCode.NOT_FOUND:
+            return None
+        raise
