@@ -27,15 +27,18 @@ import discovery
 from discovery.model import Instance
 from discovery.registry import Registration, Registry
 from mesh.server.address import claim, join, reachable
+from mesh.server.admission import Admission
 from mesh.server.contract import Contract
 from mesh.server.drain import Drain, drain
-from mesh.server.health import Health
+from mesh.server.health import MAX_WATCHES, Health
 from mesh.server.intercept import Serving
 from mesh.server.limits import Limits
 from mesh.server.reflection import Files, Reflection
 from mesh.server.validate import checker
 
 DEFAULT_LIMITS = Limits()
+# Health watches, reflection streams and calls being refused just now.
+HEADROOM = 2 * MAX_WATCHES
 HEALTH = "grpc.health.v1.Health"
 
 
@@ -149,7 +152,12 @@ class Server:
     ) -> AsyncIterator[str]:
         health = Health(self.services)
         with _pool(self.limits.threads, self.name) as pool:
-            serving = Serving(check=self._check, floor=self.limits.deadline_floor, pool=pool)
+            serving = Serving(
+                check=self._check,
+                floor=self.limits.deadline_floor,
+                admit=Admission(self.limits.maximum_concurrent_rpcs),
+                pool=pool,
+            )
             server = self._build(health, serving, pool)
             claim(host, port)
             bound = server.add_insecure_port(join(host, port))
@@ -175,7 +183,8 @@ class Server:
             handlers=self._contract.generic_handlers(pool),
             interceptors=(serving, *self._interceptors),
             options=self.limits.options(),
-            maximum_concurrent_rpcs=self.limits.maximum_concurrent_rpcs,
+            # Ours counts exactly and spares health checks; gRPC's own is the wall behind it.
+            maximum_concurrent_rpcs=self.limits.maximum_concurrent_rpcs + HEADROOM,
         )
         health_pb2_grpc.add_HealthServicer_to_server(health, server)
         reflection = Reflection((*self.services, HEALTH), self._files)
