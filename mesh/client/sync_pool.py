@@ -18,6 +18,9 @@ import grpc
 from discovery.model import Endpoint
 from mesh.client.pool import READY, Options, merged
 
+# grpc's own thread asks every 0.2 s whether anyone still subscribes, and dies with a traceback when
+# the channel was closed meanwhile: it is given time to end first.
+POLLER_SECONDS = 1.0
 FAILED = (grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN)
 
 
@@ -75,7 +78,9 @@ class SyncLink:
         with self._turned:
             self._turned.wait_for(lambda: self._calls == 0 or self._hurried, grace)
         self._channel.unsubscribe(self._turn)
-        self._channel.close()
+        closing = threading.Timer(POLLER_SECONDS, self._channel.close)
+        closing.daemon = True
+        closing.start()
 
     def _turn(self, state: grpc.ChannelConnectivity) -> None:
         with self._turned:
