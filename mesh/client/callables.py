@@ -15,8 +15,9 @@ import grpc
 import grpc.aio
 
 from mesh.call import Call, Kind, Metadata
-from mesh.client import contract
+from mesh.client import contract, wire
 from mesh.client.calls import UnaryUnaryCall
+from mesh.client.pool import Link
 from mesh.client.streams import UnaryStreamCall
 from mesh.client.writing import Source, StreamStreamCall, StreamUnaryCall
 from mesh.inbound import INBOUND
@@ -56,6 +57,17 @@ class MultiCallable:
         serializer = None if streamed else self.serializer
         make = getattr(channel, self.kind.value)
         return make(self._path, serializer, self._deserializer, self._registered)
+
+    async def begin(
+        self, call: Call, request: Any, options: dict[str, Any]
+    ) -> tuple[Any, Link | None]:
+        """One attempt's call of grpc's own, and the link that it is on."""
+        link = await wire.link_of(self.channel.pool, call)
+        multi = link.callables.get(self)
+        if multi is None:
+            multi = link.callables[self] = self.on(link.channel)
+        timeout, metadata = wire.timeout(call), wire.metadata(call)
+        return multi(request, timeout=timeout, metadata=metadata, **options), link
 
     def _call(
         self,

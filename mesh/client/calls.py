@@ -18,12 +18,11 @@ import grpc.aio
 
 from mesh.call import Call
 from mesh.client import status, wire
-from mesh.client.pool import READY
 from mesh.drive import drive
 from mesh.errors import MeshError
 
 if TYPE_CHECKING:
-    from mesh.client.callables import MultiCallable
+    from mesh.client.wire import Method
 
 DoneCallback = Callable[[Any], None]
 
@@ -31,7 +30,7 @@ DoneCallback = Callable[[Any], None]
 class Outcome(grpc.aio.Call):
     """The state of one call: pending, then replied, failed or cancelled, once."""
 
-    def __init__(self, multi: MultiCallable, call: Call, options: dict[str, Any]) -> None:
+    def __init__(self, multi: Method, call: Call, options: dict[str, Any]) -> None:
         self._multi = multi
         self._call = call
         self._options = options
@@ -182,7 +181,7 @@ class Outcome(grpc.aio.Call):
 class UnaryUnaryCall(Outcome, grpc.aio.UnaryUnaryCall[Any, Any]):
     """One request, one reply."""
 
-    def __init__(self, multi: MultiCallable, call: Call, options: dict[str, Any]) -> None:
+    def __init__(self, multi: Method, call: Call, options: dict[str, Any]) -> None:
         super().__init__(multi, call, options)
         self._soon = multi.channel.loop.call_soon(self._begin)
 
@@ -201,10 +200,7 @@ class UnaryUnaryCall(Outcome, grpc.aio.UnaryUnaryCall[Any, Any]):
         return self._reply
 
     async def _attempt(self, call: Call) -> Any:
-        link = wire.link_of(self._multi.channel.pool, call)
-        if link.channel.get_state() is not READY:
-            await wire.connect(link, call)
-        inner = wire.start(link, self._multi, call, call.request, self._options)
+        inner, link = await self._multi.begin(call, call.request, self._options)
         try:
             reply = await inner
         except grpc.aio.AioRpcError as error:

@@ -19,11 +19,11 @@ import grpc.aio
 from mesh.call import Call
 from mesh.client import status, wire
 from mesh.client.calls import DoneCallback, Outcome
-from mesh.client.pool import READY, Link
+from mesh.client.pool import Link
 from mesh.client.requests import Pulse, Requests
 
 if TYPE_CHECKING:
-    from mesh.client.callables import MultiCallable
+    from mesh.client.wire import Method
 
 MIXED = "The iterator and read/write APIs may not be mixed on a single RPC."
 # A failure without headers shows as empty headers until its status follows, at once.
@@ -34,7 +34,7 @@ class Stream(Outcome):
     """One call with streamed replies, as the flow sees it."""
 
     def __init__(
-        self, multi: MultiCallable, call: Call, options: dict[str, Any], requests: Requests | None
+        self, multi: Method, call: Call, options: dict[str, Any], requests: Requests | None
     ) -> None:
         super().__init__(multi, call, options)
         self.requests = requests
@@ -77,7 +77,7 @@ class Stream(Outcome):
         except (grpc.aio.AioRpcError, StopAsyncIteration):
             pass  # the flow says the last word
         except asyncio.CancelledError:
-            if self._link is None or wire.recalled(self._link) is None:
+            if wire.recalled(self._link) is None:
                 self.cancel()
                 raise
         await self._ended()
@@ -91,11 +91,8 @@ class Stream(Outcome):
             self.requests.end()
 
     async def _attempt(self, call: Call) -> Any:
-        link = wire.link_of(self._multi.channel.pool, call)
-        if link.channel.get_state() is not READY:
-            await wire.connect(link, call)
         request = call.request if self.requests is None else None
-        inner = wire.start(link, self._multi, call, request, self._options)
+        inner, link = await self._multi.begin(call, request, self._options)
         feeding = None
         if self.requests is not None:
             feeding = asyncio.ensure_future(self.requests.feed(inner, call))
@@ -117,7 +114,7 @@ class Stream(Outcome):
             raise failure
         raise status.failed(await _error_of(inner, code))
 
-    async def _commit(self, link: Link, call: Call, inner: Any) -> None:
+    async def _commit(self, link: Link | None, call: Call, inner: Any) -> None:
         """Wait for the first header or message; CallFailed when the attempt ends before."""
         headers = await inner.initial_metadata()
         messages = aiter(inner)
@@ -236,5 +233,5 @@ class Handle(grpc.aio.Call):
 class UnaryStreamCall(Handle, grpc.aio.UnaryStreamCall[Any, Any]):
     """One request, a stream of replies."""
 
-    def __init__(self, multi: MultiCallable, call: Call, options: dict[str, Any]) -> None:
+    def __init__(self, multi: Method, call: Call, options: dict[str, Any]) -> None:
         super().__init__(Stream(multi, call, options, None), multi.channel.loop)

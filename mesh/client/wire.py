@@ -11,33 +11,48 @@ import asyncio
 from time import monotonic
 from typing import Any, Protocol
 
-import grpc.aio
-
 from mesh.call import Call, Metadata
-from mesh.client.pool import Link, Pool
+from mesh.client.pool import READY, Link, Pool
 from mesh.drive import expired
 from mesh.errors import CallFailed, Code, Processed
+from mesh.flow import Inner
 
 PREVIOUS = "grpc-previous-rpc-attempts"
 
 
-class StubMethod(Protocol):
-    """A method of a stub, which knows how to be called on a real channel."""
+class Calls(Protocol):
+    """What all calls of one channel share."""
 
-    def on(self, channel: grpc.aio.Channel) -> Any: ...
+    active: set[Any]
+    flow: Inner
+    loop: asyncio.AbstractEventLoop
 
 
-def link_of(pool: Pool, call: Call) -> Link:
-    """The link to the endpoint that the column chose."""
+class Method(Protocol):
+    """A method of a stub: how a call on it is begun, whatever the channel."""
+
+    channel: Calls
+    serializer: Any
+
+    async def begin(
+        self, call: Call, request: Any, options: dict[str, Any]
+    ) -> tuple[Any, Link | None]:
+        """One attempt's call of grpc's own, and the link that it is on."""
+        ...
+
+
+async def link_of(pool: Pool, call: Call) -> Link:
+    """The link to the endpoint that the column chose, connected; else nothing was processed."""
     link = None if call.endpoint is None else pool.links.get(call.endpoint.id)
     if link is None:
         # It left between the pick and the attempt.
         raise CallFailed(Code.UNAVAILABLE, "the endpoint has left", processed=Processed.NO)
+    if link.channel.get_state() is not READY:
+        await _connect(link, call)
     return link
 
 
-async def connect(link: Link, call: Call) -> None:
-    """Wait until the link stands; if it cannot, the call was certainly not processed."""
+async def _connect(link: Link, call: Call) -> None:
     try:
         async with asyncio.timeout(call.remaining(monotonic())):
             ready = await link.connected(call.wait_for_ready)
@@ -46,14 +61,6 @@ async def connect(link: Link, call: Call) -> None:
     if not ready:
         message = f"{link.endpoint.id} at {link.endpoint.address} cannot be reached"
         raise CallFailed(Code.UNAVAILABLE, message, processed=Processed.NO)
-
-
-def start(link: Link, method: StubMethod, call: Call, request: Any, options: Any) -> Any:
-    """Begin grpc's own call on the link."""
-    multi = link.callables.get(method)
-    if multi is None:
-        multi = link.callables[method] = method.on(link.channel)
-    return multi(request, timeout=timeout(call), metadata=metadata(call), **options)
 
 
 def timeout(call: Call) -> float | None:
@@ -73,10 +80,10 @@ def metadata(call: Call) -> Metadata | None:
     return call.metadata or None
 
 
-def recalled(link: Link) -> CallFailed | None:
+def recalled(link: Link | None) -> CallFailed | None:
     """What a cancellation seen now was, if it was the link's end and nobody's wish."""
     task = asyncio.current_task()
-    if link.cut and task is not None and not task.cancelling():
+    if link is not None and link.cut and task is not None and not task.cancelling():
         message = f"{link.endpoint.id} left, and its time to drain is over"
         return CallFailed(Code.UNAVAILABLE, message)
     return None

@@ -14,12 +14,11 @@ import grpc.aio
 from mesh.call import Call
 from mesh.client import status, wire
 from mesh.client.calls import Outcome
-from mesh.client.pool import READY
 from mesh.client.requests import Requests
 from mesh.client.streams import MIXED, Handle, Stream
 
 if TYPE_CHECKING:
-    from mesh.client.callables import MultiCallable
+    from mesh.client.wire import Method
 
 LOG = logging.getLogger(__name__)
 FINISHED = "RPC already finished."
@@ -37,7 +36,7 @@ class Writing(grpc.aio.Call):
     _poller: asyncio.Task[None] | None = None
 
     def _write_with(
-        self, talk: Outcome, requests: Requests, multi: MultiCallable, source: Source | None
+        self, talk: Outcome, requests: Requests, multi: Method, source: Source | None
     ) -> None:
         self._talk, self._requests, self._serializer = talk, requests, multi.serializer
         if source is not None:
@@ -99,7 +98,7 @@ class StreamStreamCall(Writing, Handle, grpc.aio.StreamStreamCall[Any, Any]):
     """Streams both ways."""
 
     def __init__(
-        self, multi: MultiCallable, call: Call, options: dict[str, Any], source: Source | None
+        self, multi: Method, call: Call, options: dict[str, Any], source: Source | None
     ) -> None:
         requests = Requests(call)
         stream = Stream(multi, call, options, requests)
@@ -111,7 +110,7 @@ class StreamUnaryCall(Writing, Outcome, grpc.aio.StreamUnaryCall[Any, Any]):
     """A stream of requests, one reply."""
 
     def __init__(
-        self, multi: MultiCallable, call: Call, options: dict[str, Any], source: Source | None
+        self, multi: Method, call: Call, options: dict[str, Any], source: Source | None
     ) -> None:
         Outcome.__init__(self, multi, call, options)
         self._write_with(self, Requests(call), multi, source)
@@ -133,10 +132,7 @@ class StreamUnaryCall(Writing, Outcome, grpc.aio.StreamUnaryCall[Any, Any]):
         self._requests.end()
 
     async def _attempt(self, call: Call) -> Any:
-        link = wire.link_of(self._multi.channel.pool, call)
-        if link.channel.get_state() is not READY:
-            await wire.connect(link, call)
-        inner = wire.start(link, self._multi, call, None, self._options)
+        inner, link = await self._multi.begin(call, None, self._options)
         feeding = asyncio.ensure_future(self._requests.feed(inner, call))
         try:
             reply = await inner
