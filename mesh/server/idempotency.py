@@ -25,17 +25,17 @@ from contextvars import ContextVar
 from typing import Any, Self
 
 import grpc
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf import descriptor_pb2, descriptor_pool
 from google.protobuf.message import Message
-from google.rpc import status_pb2
 
 from mesh.errors import Code, StatusError
 from mesh.server import ledger as rows
+from mesh.server.answer import Answer, pack, unpack
 from mesh.server.blocking import Handler, awaitable, behaviour_of, shared_pool, with_behaviour
 from mesh.server.key import fingerprint, key_of
-from mesh.server.ledger import Answer, Busy, Database, Ledger, Mark, Transaction
+from mesh.server.ledger import Busy, Database, Ledger, Mark, Transaction
 from mesh.server.owner import new_owner
-from mesh.server.status import DOMAIN, from_status, to_status
+from mesh.server.status import DOMAIN
 
 REPLAYED = (("idempotent-replayed", "true"),)
 
@@ -81,7 +81,7 @@ async def keep(tx: Transaction, answer: Message | StatusError) -> None:
     run = RUN.get()
     if run is None:
         return
-    if not await run.ledger.write(tx, run.mark, rows.KEPT, _packed(answer)):
+    if not await run.ledger.write(tx, run.mark, rows.KEPT, pack(answer)):
         raise _in_progress("the lease of this idempotency key was lost")
 
 
@@ -143,7 +143,7 @@ class Idempotency(grpc.aio.ServerInterceptor):
             answer = await self._claim(mark, context)
             if answer is not None:
                 await context.send_initial_metadata(REPLAYED)
-                return _unpacked(answer)
+                return unpack(answer)
             return await self._run(mark, behaviour, request, context)
 
         return with_behaviour(handler, keyed)
@@ -222,7 +222,7 @@ class Idempotency(grpc.aio.ServerInterceptor):
         """Store the answer; one that cannot be stored is still the answer."""
         try:
             stored = await self._database.transaction(
-                lambda tx: self._ledger.write(tx, mark, rows.DONE, _packed(answer))
+                lambda tx: self._ledger.write(tx, mark, rows.DONE, pack(answer))
             )
         except Exception:
             logger.exception("the answer under idempotency key %r was not stored", mark.key)
@@ -258,20 +258,6 @@ def peer_identity(context: Any) -> str:
     """The caller's certified name; "" where connections are not authenticated."""
     identities = context.peer_identities() or ()
     return ",".join(sorted(each.decode(errors="replace") for each in identities))
-
-
-def _packed(answer: Message | StatusError) -> Answer:
-    if isinstance(answer, StatusError):
-        return Answer(status=to_status(answer).SerializeToString())
-    return Answer(answer.DESCRIPTOR.full_name, answer.SerializeToString())
-
-
-def _unpacked(answer: Answer) -> Message:
-    if answer.status is not None:
-        raise from_status(status_pb2.Status.FromString(answer.status))
-    described = descriptor_pool.Default().FindMessageTypeByName(answer.type)
-    made: Message = message_factory.GetMessageClass(described).FromString(answer.reply or b"")
-    return made
 
 
 def _in_progress(message: str) -> StatusError:

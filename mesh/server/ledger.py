@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from mesh.errors import Code, StatusError
+from mesh.server.answer import Answer
 from mesh.server.owner import is_gone
 from mesh.server.status import DOMAIN
 
@@ -79,15 +80,6 @@ class Mark:
     key: str
     fingerprint: bytes
     owner: str
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What was answered: a reply's bytes and type, or a google.rpc.Status."""
-
-    type: str = ""
-    reply: bytes | None = None
-    status: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
