@@ -1,0 +1,78 @@
+"""
+Least request: of two endpoints drawn by lot, the one with fewer calls in flight.
+
+    draw 2 of n  -->  smaller (in_flight + 1) / weight  -->  picked        ties: the first drawn
+
+Two choices are enough to keep load even, and unlike "the least of all" they do not send every
+client to the same newcomer.  The two are distinct: with replacement, a hung endpoint would be
+compared with itself.  With `latency` the load is multiplied by how long it takes to answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from random import Random
+
+from mesh.balance.member import Member
+from mesh.balance.picker import NOBODY, Picker
+from mesh.call import Call
+from mesh.policy import checks
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LeastRequest:
+    """The rule: the least loaded among `choices` endpoints drawn at random."""
+
+    # "choice_count [...] values greater than 10 [...] are clamped" - gRFC A48: 2 to 10.
+    choices: int = 2
+    # Whether load also counts how slowly an endpoint answers, as a moving average.
+    latency: bool = False
+
+    def __post_init__(self) -> None:
+        checks.whole("least_request", 2, 10, choices=self.choices)
+
+    def picker(self, members: Sequence[Member], rng: Random) -> Picker:
+        return Choices(members, rng, self.choices, _slowest if self.latency else _busiest)
+
+
+class Choices:
+    """Draws members by lot and compares their loads."""
+
+    __slots__ = ("_choices", "_load", "_members", "_rng")
+
+    def __init__(
+        self,
+        members: Sequence[Member],
+        rng: Random,
+        choices: int,
+        load: Callable[[Member], float],
+    ) -> None:
+        self._members = tuple(members)
+        self._rng = rng
+        self._choices = choices
+        self._load = load
+
+    def pick(self, call: Call, now: float, shunned: Collection[str] = NOBODY) -> Member | None:
+        members: Sequence[Member] = self._members
+        if shunned:
+            members = [member for member in members if member.id not in shunned]
+        count = len(members)
+        if count < 2:
+            return members[0] if members else None
+        if self._choices > 2:
+            drawn = self._rng.sample(members, min(self._choices, count))
+            return min(drawn, key=self._load)
+        first = int(self._rng.random() * count)
+        second = int(self._rng.random() * (count - 1))
+        one, other = members[first], members[second + (second >= first)]
+        return other if self._load(other) < self._load(one) else one
+
+
+def _busiest(member: Member) -> float:
+    return (member.in_flight + 1) / member.endpoint.weight
+
+
+def _slowest(member: Member) -> float:
+    # Nobody knows yet how fast a newcomer is: as fast as can be, until its first answer.
+    return ((member.latency or 1e-6) * (member.in_flight + 1)) / member.endpoint.weight

@@ -1,0 +1,43 @@
+"""
+A member: what one client remembers of one endpoint, for as long as discovery lists it there.
+
+Its in-flight count is what least request compares, its circuits are one a method, its tally is
+what outlier detection reads.  An endpoint that moves to another address becomes a new member.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from discovery.model import Endpoint
+from mesh.policy.circuit import Circuit
+
+if TYPE_CHECKING:
+    from mesh.policy.outlier import Tally
+
+
+class Member:
+    """One endpoint as this client knows it."""
+
+    __slots__ = ("circuits", "endpoint", "id", "in_flight", "latency", "ready", "since", "tally")
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.id = endpoint.id
+        self.endpoint = endpoint
+        # None while it has never been known to be reachable or not.
+        self.ready: bool | None = None
+        # When it became ready, as far as a pick has noticed: slow start counts from there.
+        self.since: float | None = None
+        self.in_flight = 0
+        # Moving average of its answers' seconds; None before the first (balance/latency.py).
+        self.latency: float | None = None
+        self.circuits: dict[str, Circuit] = {}
+        self.tally: Tally | None = None
+
+    def admits(self, method: str, now: float) -> bool:
+        """Whether this endpoint's circuit for `method` would let a call through."""
+        circuit = self.circuits.get(method)
+        return circuit is None or circuit.admits(now)
+
+    def __repr__(self) -> str:
+        return f"<{self.id} ready={self.ready} in_flight={self.in_flight}>"

@@ -1,0 +1,134 @@
+"""
+A policy is data: one frozen record of rules, equal by value, checked when it is made.
+
+    Policy                       for a target
+      timeout, retry, breaker, ...   for all its methods (Rules)
+      balance, outlier, ...          for the target itself
+      methods                        "pkg.Service" or "pkg.Service/Method" -> Rules of their own
+
+A rule that is None is a layer that is not there.  The rules of a method replace the policy's
+whole, as in gRPC's methodConfig; `override` starts from the policy's and changes what it is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from types import MappingProxyType
+from typing import Any, Self
+
+from mesh.balance.least_request import LeastRequest
+from mesh.balance.picker import Balance
+from mesh.errors import PolicyError
+from mesh.policy import checks
+from mesh.policy.breaker import Breaker
+from mesh.policy.bulkhead import Bulkhead
+from mesh.policy.retry import Retry
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """What happens to calls of a method."""
+
+    # The longest a call may take, seconds; a caller may ask for less.  None or 0: no limit.
+    timeout: float | None = None
+    # The longest one attempt may take, seconds.
+    attempt_timeout: float | None = None
+    # Of what is left of the call being served, so many seconds are kept back to answer it.
+    reserve: float = 0.01
+    # A call with fewer seconds left is refused before any work is done for it.
+    floor: float = 0.005
+    # Wait for an endpoint to become ready, up to the deadline, when the call does not say.
+    wait_for_ready: bool = False
+    retry: Retry | None = None
+    breaker: Breaker | None = None
+    bulkhead: Bulkhead | None = None
+
+    def __post_init__(self) -> None:
+        checks.not_negative("policy", timeout=self.timeout, reserve=self.reserve, floor=self.floor)
+        checks.above_zero("policy", attempt_timeout=self.attempt_timeout)
+        _kinds(self, retry=Retry, breaker=Breaker, bulkhead=Bulkhead)
+        if not isinstance(self.wait_for_ready, bool):
+            raise PolicyError("policy.wait_for_ready", self.wait_for_ready, "is not true or false")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy(Rules):
+    """The rules for one target and, by name, for some of its services and methods."""
+
+    # Who is asked: LeastRequest() unless told.
+    balance: Balance = field(default_factory=LeastRequest)
+    # The budget that retries and hedges of all methods share holds so many failures.
+    retry_tokens: int = 10
+    methods: Mapping[str, Rules] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.whole("policy", 1, 1000, retry_tokens=self.retry_tokens)
+        if not hasattr(self.balance, "picker"):
+            raise PolicyError("policy.balance", self.balance, "is not a balance rule")
+        for name, rules in self.methods.items():
+            service, _, method = name.partition("/")
+            if not service or "/" in method:
+                raise PolicyError("policy.methods", name, 'is not "Service" or "Service/Method"')
+            if not isinstance(rules, Rules) or isinstance(rules, Policy):
+                raise PolicyError(f"policy.methods[{name}]", rules, "is not a Rules record")
+        object.__setattr__(self, "methods", MappingProxyType(dict(self.methods)))
+
+    def __hash__(self) -> int:
+        return hash((self.timeout, self.retry, self.breaker, tuple(sorted(self.methods))))
+
+    def scope(self, method: str) -> str:
+        """Which entry of `methods` holds for the method of this path: its key, "" for none."""
+        name = method.lstrip("/")
+        service = name.partition("/")[0]
+        return name if name in self.methods else service if service in self.methods else ""
+
+    def rules(self, method: str) -> Rules:
+        """The rules for the method of this path: its own, its service's, else the policy's."""
+        scope = self.scope(method)
+        return self.methods[scope] if scope else self
+
+    def override(self, name: str, **changes: Any) -> Self:
+        """A policy that treats the service or method `name` as before, but for `changes`."""
+        start = self.rules(name)
+        known = {item.name: getattr(start, item.name) for item in fields(Rules)}
+        for change, value in changes.items():
+            if change not in known:
+                raise PolicyError(f"policy.methods[{name}].{change}", value, "is for whole targets")
+        return replace(self, methods={**self.methods, name: Rules(**{**known, **changes})})
+
+    @classmethod
+    def production(cls) -> Self:
+        """Defaults that an engineer on call would sign; each with its unit and reason."""
+        return cls(
+            # s: a caller who gave no deadline still gets one, or a hung server holds it for ever.
+            timeout=10.0,
+            retry=Retry(
+                # Two more places to ask; more rarely helps and always adds load.
+                attempts=3,
+                # s: longer than a packet's loss, shorter than a person notices.
+                base=0.05,
+                # s: a second attempt later than this is for the caller to decide.
+                cap=1.0,
+                # Of each success; in an outage retries add a tenth to the load, not twice it.
+                budget=0.1,
+            ),
+            breaker=Breaker(
+                # In a row, on one endpoint and method: not noise, and found within five calls.
+                failures=5,
+                # s: long enough to restart in; doubles up to a minute while it does not help.
+                cooldown=5.0,
+            ),
+            # Calls in flight, many times what a healthy target needs; a hung one cannot take all.
+            bulkhead=Bulkhead(limit=1000, queue=100, wait=0.1),
+            # Two choices: even load, and hung servers are noticed by their queue alone.
+            balance=LeastRequest(),
+        )
+
+
+def _kinds(record: Rules, **kinds: type) -> None:
+    for name, kind in kinds.items():
+        value = getattr(record, name)
+        if value is not None and not isinstance(value, kind):
+            raise PolicyError(f"policy.{name}", value, f"is not a {kind.__name__}")

@@ -1,0 +1,67 @@
+"""
+Deadline: what the caller asked for, what is left of the call being served, what the method allows.
+
+    caller's timeout ----------------+
+    inbound deadline - reserve ------+--> min --> call.deadline     nothing below may outlive it
+    the method's timeout ------------+
+
+A deadline is absolute and only ever lowered.  A call with less time than the floor is refused
+before any work is done for it: its answer could reach nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mesh.call import Call
+from mesh.errors import DeadlineSpent
+from mesh.flow import Inner, Layer, Steps
+from mesh.inbound import INBOUND, Inbound
+
+Clock = Callable[[], float]
+
+
+def effective(
+    asked: float | None,
+    inbound: float | None,
+    timeout: float | None,
+    now: float,
+    reserve: float = 0.0,
+) -> float | None:
+    """
+    The earliest of the deadlines there are; `timeout` is in seconds, 0 or None for no limit.
+
+    "The RPC timeout set by the application may never be exceeded." - gRFC A31
+    """
+    deadline = asked
+    if inbound is not None:
+        inbound -= reserve
+        deadline = inbound if deadline is None else min(deadline, inbound)
+    if timeout:
+        deadline = now + timeout if deadline is None else min(deadline, now + timeout)
+    return deadline
+
+
+def deadlining(
+    timeout: float | None,
+    clock: Clock,
+    *,
+    reserve: float = 0.01,
+    floor: float = 0.005,
+    inbound: Callable[[], Inbound | None] = INBOUND.get,
+) -> Layer:
+    """Give the call its deadline, and what else it inherits from the call being served."""
+
+    def layer(call: Call, inner: Inner) -> Steps:
+        now, served = clock(), inbound()
+        ends = None
+        if served is not None:
+            ends = served.deadline
+            call.criticality = call.criticality or served.criticality
+            call.traceparent = call.traceparent or served.traceparent
+        call.deadline = deadline = effective(call.deadline, ends, timeout, now, reserve)
+        if deadline is not None and deadline - now < floor:
+            raise DeadlineSpent(f"{max(0.0, deadline - now) * 1000:.0f} ms are too few to begin")
+        return (yield from inner(call))
+
+    return layer

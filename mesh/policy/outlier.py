@@ -1,0 +1,5 @@
+"""Outlier detection (gRFC A50)."""
+
+
+class Tally:
+    """What one endpoint answered in the present interval."""
