@@ -74,6 +74,7 @@ class Child:
     def __init__(self, program: Program, log: Log, say: Callable[[str, str], None]) -> None:
         self.program = program
         self.address = ""
+        self.listening = asyncio.Event()
         self.restarts = 0
         self.started: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._log = log
@@ -130,6 +131,7 @@ class Child:
 
     async def _run(self) -> tuple[int, str]:
         """Run the program to its end; answer its exit code and its last line."""
+        self.listening.clear()
         # A pipe of our own: asyncio's would keep wait() waiting for whoever inherited it.
         reading, writing = os.pipe()
         try:
@@ -159,6 +161,7 @@ class Child:
         match = re.search(self.program.ready, line)
         if match:
             self.address = match[1]
+            self.listening.set()
             if not self.started.done():
                 self.started.set_result(match[1])
             self._say(self.program.name, f"listening on {match[1]}")
