@@ -22,7 +22,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager, aclosing, contextmanager, nullcontext
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 
@@ -41,12 +41,21 @@ EXEMPT = ("/grpc.health.", "/grpc.reflection.")
 # grpcio's "no deadline" is 9.2e18 s where it is not None (grpc/grpc#26236).
 NO_DEADLINE = 1e9
 
-Admit = Callable[[str, Inbound], AbstractContextManager[None]]
+
+class Admit(Protocol):
+    """Who may come in: a place for the length of a `with`, or a StatusError."""
+
+    def __call__(
+        self, method: str, inbound: Inbound, *, lasting: bool
+    ) -> AbstractContextManager[None]: ...
+
 
 logger = logging.getLogger("mesh.server")
 
 
-def _everybody(method: str, inbound: Inbound) -> AbstractContextManager[None]:
+def _everybody(
+    method: str, inbound: Inbound, *, lasting: bool = False
+) -> AbstractContextManager[None]:
     return nullcontext()
 
 
@@ -94,6 +103,7 @@ class Serving(grpc.aio.ServerInterceptor):
         behaviour = behaviour_of(handler)
         exempt = method.startswith(EXEMPT)
         streaming = handler.request_streaming
+        streams = streaming or handler.response_streaming
         check = None if exempt else self._check
 
         def begin(request: Any, context: Any) -> tuple[Any, Any]:
@@ -109,7 +119,8 @@ class Serving(grpc.aio.ServerInterceptor):
             if exempt:
                 return nullcontext()
             inbound = self._inherit(context)
-            return self._admit(method, inbound)
+            # A stream of either side is as long as its caller likes.
+            return self._admit(method, inbound, lasting=streams)
 
         lasting = self._endable if handler.response_streaming else nullcontext
 

@@ -10,9 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from mesh.errors import PolicyError
+from mesh.server.adaptive import Adaptive
 
 KIB = 1024
 MIB = 1024 * KIB
+LEARNING = Adaptive()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +26,9 @@ class Limits:
     # Calls in the handlers of this process, streams included; more is refused as RESOURCE_EXHAUSTED
     # before any work.  Health checks are exempt: overload must not look like death.
     maximum_concurrent_rpcs: int = 1000
+    # Learn from latencies how many of them are good for this process; None keeps to the number
+    # above.  Calls marked sheddable are refused first (metadata x-mesh-criticality).
+    adaptive: Adaptive | None = LEARNING
     # gRPC's default, and what every client takes by default; larger things belong in streams.
     max_receive_message_size: int = 4 * MIB
     max_send_message_size: int = 4 * MIB
@@ -49,6 +54,8 @@ class Limits:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
+            if field.name == "adaptive":
+                continue
             if value < 0 or (value == 0 and field.name != "deadline_floor"):
                 raise PolicyError(field.name, value, "is not above 0")
 

@@ -14,6 +14,7 @@ import asyncio
 import signal
 import socket
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -26,6 +27,7 @@ from grpc_health.v1 import health_pb2_grpc
 import discovery
 from discovery.model import Instance
 from discovery.registry import Registration, Registry
+from mesh.server.adaptive import Capacity
 from mesh.server.address import claim, join, reachable
 from mesh.server.admission import Admission
 from mesh.server.contract import Contract
@@ -155,7 +157,7 @@ class Server:
             serving = Serving(
                 check=self._check,
                 floor=self.limits.deadline_floor,
-                admit=Admission(self.limits.maximum_concurrent_rpcs),
+                admit=self._admission(),
                 pool=pool,
             )
             server = self._build(health, serving, pool)
@@ -177,6 +179,11 @@ class Server:
                     await drain(
                         rule, health, registration, server, serving.end_streams, self._hurry
                     )
+
+    def _admission(self) -> Admission:
+        maximum, rule = self.limits.maximum_concurrent_rpcs, self.limits.adaptive
+        capacity = None if rule is None else Capacity(rule, maximum, time.monotonic())
+        return Admission(maximum, capacity, time.monotonic)
 
     def _build(self, health: Health, serving: Serving, pool: ThreadPoolExecutor) -> grpc.aio.Server:
         server = grpc.aio.server(
