@@ -207,7 +207,8 @@ class AgentApi:
 
 def _bare(check: CheckRecord) -> dict[str, Any]:
     """A check in /v1/agent/health: without its type, and with an empty definition spelt out."""
-    return records.check(check, local=True) | {"Type": "", "Definition": NO_DEFINITION}
+    unknown = {"Type": "", "Definition": NO_DEFINITION, "ServiceTags": check.service_tags}
+    return records.check(check, local=True) | unknown
 
 
 def _asks(request: web.Request, name: str) -> bool:

@@ -123,12 +123,8 @@ class CatalogApi:
         catalog, name = self._catalog, request.match_info["name"]
 
         def read() -> tuple[int, Any]:
-            found = [
-                check
-                for record in catalog.instances(name)
-                for check in catalog.checks_of(record.node, record.id)
-            ]
-            found.sort(key=lambda check: (check.node, check.id))
+            # By the name each check was given, which a renamed service leaves behind.
+            found = [one for _, one in sorted(catalog.checks.items()) if one.service_name == name]
             return catalog.service_index(name, checks=True), [records.check(one) for one in found]
 
         return await self._blocking.query(request, [f"service:{name}"], read)
@@ -190,7 +186,7 @@ class CatalogApi:
                         asked["Service"],
                         asked.get("Address") or "",
                         asked.get("Port") or 0,
-                        asked.get("Tags") or [],
+                        asked.get("Tags"),
                         asked.get("Meta") or {},
                         weights.get("Passing", 1),
                         weights.get("Warning", 1),
@@ -214,7 +210,7 @@ class CatalogApi:
                 check.get("Output") or "",
                 service_id="" if service is None else service.id,
                 service_name="" if service is None else service.name,
-                service_tags=[] if service is None else service.tags,
+                service_tags=None if service is None else service.tags,
             )
         )
 
@@ -245,7 +241,7 @@ def _name(request: web.Request) -> str:
 
 
 def _tagged(record: ServiceRecord, tags: Iterable[str]) -> bool:
-    have = {tag.lower() for tag in record.tags}
+    have = {tag.lower() for tag in record.tags or ()}
     return all(tag.lower() in have for tag in tags)
 
 

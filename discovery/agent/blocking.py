@@ -50,23 +50,30 @@ class Blocking:
             for wake in tuple(waiters):
                 wake()
 
-    async def query(
-        self, request: web.Request, topics: Sequence[str], read: Read, *, status: int = 200
-    ) -> web.Response:
+    async def query(self, request: web.Request, topics: Sequence[str], read: Read) -> web.Response:
+        """What `read` finds, as JSON; of the catalog, which says how consistent it was."""
+        response, value = await self.read(request, topics, read)
+        response.body = answer(request, value).body
+        response.headers["X-Consul-Effective-Consistency"] = (
+            "stale" if "stale" in request.query else "leader"
+        )
+        return response
+
+    async def read(
+        self, request: web.Request, topics: Sequence[str], read: Read
+    ) -> tuple[web.Response, Any]:
+        """A response with the headers of a blocking query, yet without body, and the value."""
         asked, wait = _asked(request)
         index, value = read()
         if asked and index <= asked:
             index, value = await self._wait(topics, read, asked, wait)
         if self._stopping.is_set():
             raise web.HTTPInternalServerError(text="agent is shutting down")
-        response = answer(request, value, status=status)
+        response = web.Response(content_type="application/json")
         response.headers["X-Consul-Index"] = str(max(index, 1))
         response.headers["X-Consul-KnownLeader"] = "true"
         response.headers["X-Consul-LastContact"] = "0"
-        response.headers["X-Consul-Effective-Consistency"] = (
-            "stale" if "stale" in request.query else "leader"
-        )
-        return response
+        return response, value
 
     async def _wait(
         self, topics: Sequence[str], read: Read, asked: int, wait: float

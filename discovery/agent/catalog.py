@@ -61,7 +61,7 @@ class Catalog:
         """Name to sorted tags of all services."""
         tags: dict[str, set[str]] = {}
         for record in self.services.values():
-            tags.setdefault(record.name, set()).update(record.tags)
+            tags.setdefault(record.name, set()).update(record.tags or ())
         return {name: sorted(tags[name]) for name in sorted(tags)}
 
     # writing
@@ -80,7 +80,7 @@ class Catalog:
         finally:
             touched, self._batch = self._batch, None
             if touched:
-                self._wake(touched)
+                self.wake(*touched)
             else:
                 self.index = before
 
@@ -90,56 +90,57 @@ class Catalog:
             record.created, record.modified = old.created, old.modified
             if record == old:
                 return
-        index = self._next()
+        index = self.advance()
         record.created = record.created or index
         record.modified = index
         self.nodes[record.name] = record
-        self._touch("nodes", *self._services_on(record.name))
+        self.touch("nodes", *self._services_on(record.name))
 
     def put_service(self, record: ServiceRecord) -> None:
         key = (record.node, record.id)
         old = self.services.get(key)
         if old is not None and old.content() == record.content():
             return
-        index = self._next()
+        index = self.advance()
         if old is not None and old.name != record.name:
             self._forget_name(key, old.name)
         record.created = old.created if old is not None else index
         record.modified = index
         self.services[key] = record
         self._names[record.name].add(key)
-        for check in self.checks_of(record.node, record.id):
-            check.service_name, check.service_tags = record.name, record.tags
-        self._touch("services", f"service:{record.name}")
+        self.touch("services", f"service:{record.name}")
 
     def put_check(self, record: CheckRecord) -> None:
         """Add a check, or change what it says; what says the same is no change."""
         key = (record.node, record.id)
+        service = self.services.get((record.node, record.service_id))
+        if service is not None:
+            record.service_name, record.service_tags = service.name, service.tags
         old = self.checks.get(key)
         if old is not None:
             record.created, record.modified = old.created, old.modified
             if record == old:
                 return
             self._checks_of[record.node, old.service_id].discard(record.id)
-        index = self._next()
+        index = self.advance()
         record.created = record.created or index
         record.modified = index
         self.checks[key] = record
         self._checks_of[record.node, record.service_id].add(record.id)
-        self._touch("checks", *self._services_of(record))
+        self.touch("checks", *self._services_of(record))
 
     def remove_service(self, node: str, service_id: str) -> bool:
         key = (node, service_id)
         record = self.services.pop(key, None)
         if record is None:
             return False
-        index = self._next()
+        index = self.advance()
         doomed = self._checks_of.pop(key, set())
         for check_id in doomed:
             del self.checks[node, check_id]
         topics = ["services", f"service:{record.name}", *(["checks"] if doomed else [])]
         self._forget_name(key, record.name)
-        self._touch(*topics)
+        self.touch(*topics)
         if record.name not in self._names:
             del self._indexes[f"service:{record.name}"]
             self._last_extinction = index
@@ -149,9 +150,9 @@ class Catalog:
         record = self.checks.pop((node, check_id), None)
         if record is None:
             return False
-        self._next()
+        self.advance()
         self._checks_of[node, record.service_id].discard(check_id)
-        self._touch("checks", *self._services_of(record))
+        self.touch("checks", *self._services_of(record))
         return True
 
     def remove_node(self, name: str) -> bool:
@@ -161,25 +162,28 @@ class Catalog:
             self.remove_service(owner, service_id)
         for owner, check_id in [key for key in self.checks if key[0] == name]:
             self.remove_check(owner, check_id)
-        self._next()
+        self.advance()
         del self.nodes[name]
-        self._touch("nodes")
+        self.touch("nodes")
         return True
 
-    def _next(self) -> int:
+    def advance(self) -> int:
+        """The index of the write that is being made; every write takes one."""
         if self._batch is None:
             self.index += 1
         return self.index
 
-    def _touch(self, *topics: str) -> None:
+    def touch(self, *topics: str) -> None:
+        """Stamp the topics with the newest index and wake who waits on them."""
         for topic in topics:
             self._indexes[topic] = self.index
         if self._batch is None:
-            self._wake(topics)
+            self.wake(*topics)
         else:
             self._batch.update(topics)
 
-    def _wake(self, topics: Iterable[str]) -> None:
+    def wake(self, *topics: str) -> None:
+        """Let who waits on these topics look again."""
         for topic in topics:
             for wake in self.waiters.get(topic, ()):
                 wake()

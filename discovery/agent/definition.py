@@ -64,7 +64,7 @@ class ServiceDefinition:
     name: str = ""
     address: str = ""
     port: int = 0
-    tags: list[str] = field(default_factory=list)
+    tags: list[str] | None = None
     meta: dict[str, str] = field(default_factory=dict)
     passing_weight: int = 1
     warning_weight: int = 1

@@ -33,9 +33,9 @@ class Local:
         self.catalog = catalog
         self.node = node
         self.checks = Checks(self._report)
-        # What a check last printed; the catalog learns it with the next change of status, since
-        # texts that change would wake every watcher for nothing (Consul: CheckUpdateInterval).
-        self._outputs: dict[str, str] = {}
+        # Our own view of each check.  The catalog learns a new text with the next change of
+        # status: texts that change would wake every watcher for nothing (CheckUpdateInterval).
+        self._mine: dict[str, CheckRecord] = {}
 
     # services
 
@@ -79,14 +79,14 @@ class Local:
                 kept.add(check.id)
                 self.add_check(check)
             if replace_checks:
-                for old in self.catalog.checks_of(self.node, definition.id):
-                    if old.id not in kept and old.kind != "maintenance":
+                for old in self._of_service(definition.id):
+                    if old.id not in kept:
                         self.remove_check(old.id)
 
     def deregister(self, service_id: str) -> None:
-        for check in self.catalog.checks_of(self.node, service_id):
+        for check in self._of_service(service_id):
             self.checks.stop(check.id)
-            self._outputs.pop(check.id, None)
+            del self._mine[check.id]
         self.catalog.remove_service(self.node, service_id)
 
     def maintain_service(self, service_id: str, *, enable: bool, reason: str) -> None:
@@ -95,9 +95,9 @@ class Local:
             raise Refused(404, f'No service registered with ID "{service_id}"')
         check_id = f"_service_maintenance:{service_id}"
         if not enable:
-            self.catalog.remove_check(self.node, check_id)
+            self.remove_check(check_id)
             return
-        self.catalog.put_check(
+        self._put(
             CheckRecord(
                 self.node,
                 check_id,
@@ -113,9 +113,9 @@ class Local:
 
     def maintain_node(self, *, enable: bool, reason: str) -> None:
         if not enable:
-            self.catalog.remove_check(self.node, "_node_maintenance")
+            self.remove_check("_node_maintenance")
             return
-        self.catalog.put_check(
+        self._put(
             CheckRecord(
                 self.node,
                 "_node_maintenance",
@@ -130,34 +130,32 @@ class Local:
 
     def all_checks(self) -> list[CheckRecord]:
         """Without serfHealth, which is the catalog's and not the agent's."""
-        found = self.catalog.checks
-        return [
-            self._with_output(found[key])
-            for key in sorted(found)
-            if key[0] == self.node and key[1] != "serfHealth"
-        ]
+        return [self._mine[check_id] for check_id in sorted(self._mine)]
 
     def checks_of(self, service_id: str) -> list[CheckRecord]:
         """What decides the health of a service here: the node's own checks and its own."""
-        mine = ("", service_id)
-        return [check for check in self.all_checks() if check.service_id in mine]
+        return [one for one in self.all_checks() if one.service_id in ("", service_id)]
 
-    def _with_output(self, record: CheckRecord) -> CheckRecord:
-        output = self._outputs.get(record.id)
-        return record if output is None else replace(record, output=output)
+    def _of_service(self, service_id: str) -> list[CheckRecord]:
+        return [one for one in self.all_checks() if service_id and one.service_id == service_id]
+
+    def _put(self, record: CheckRecord) -> None:
+        self._mine[record.id] = record
+        self.catalog.put_check(replace(record))
 
     def add_check(self, definition: CheckDefinition) -> None:
-        name, tags = "", list[str]()
+        name: str = ""
+        tags: list[str] | None = None
         if definition.service_id:
             service = self.service(definition.service_id)
             if service is None:
                 raise Refused(500, f'ServiceID "{definition.service_id}" does not exist')
             name, tags = service.name, service.tags
-        old = self.catalog.checks.get((self.node, definition.id))
+        old = self._mine.get(definition.id)
         status, output = definition.status or "critical", ""
         if old is not None:
             status, output = old.status, old.output
-        self.catalog.put_check(
+        self._put(
             CheckRecord(
                 self.node,
                 definition.id,
@@ -175,7 +173,7 @@ class Local:
 
     def remove_check(self, check_id: str) -> None:
         self.checks.stop(check_id)
-        self._outputs.pop(check_id, None)
+        self._mine.pop(check_id, None)
         self.catalog.remove_check(self.node, check_id)
 
     def heartbeat(self, check_id: str, status: str, output: str) -> None:
@@ -185,16 +183,16 @@ class Local:
         self._report(check_id, status, output)
 
     def _report(self, check_id: str, status: str, output: str) -> None:
-        record = self.catalog.checks.get((self.node, check_id))
+        record = self._mine.get(check_id)
         if record is None:
             return
         self.checks.became(check_id, status)
-        if len(output) > MAX_OUTPUT:
-            output = output[:MAX_OUTPUT]
-        self._outputs[check_id] = output
-        if record.status != status:
+        found = replace(record, status=status, output=output[:MAX_OUTPUT])
+        if record.status == status:
+            self._mine[check_id] = found
+        else:
             LOG.info("check %s is %s: %s", check_id, status, output)
-            self.catalog.put_check(replace(record, status=status, output=output))
+            self._put(found)
 
     async def reap(self) -> None:
         """Deregister for ever what has been critical longer than it asked for."""

@@ -34,7 +34,7 @@ class ServiceRecord:
     name: str
     address: str = ""
     port: int = 0
-    tags: list[str] = field(default_factory=list)
+    tags: list[str] | None = None  # shown as [], but for the checks of /v1/agent/health
     meta: dict[str, str] = field(default_factory=dict)
     passing_weight: int = 1
     warning_weight: int = 1
@@ -69,7 +69,7 @@ class CheckRecord:
     kind: str = ""
     service_id: str = ""
     service_name: str = ""
-    service_tags: list[str] = field(default_factory=list)
+    service_tags: list[str] | None = None
     created: int = 0
     modified: int = 0
 
@@ -92,7 +92,7 @@ def agent_service(record: ServiceRecord) -> Json:
     shown: Json = {
         "ID": record.id,
         "Service": record.name,
-        "Tags": record.tags,
+        "Tags": record.tags or [],
         "Meta": record.meta,
         "Port": record.port,
         "Address": record.address,
@@ -109,7 +109,7 @@ def health_service(record: ServiceRecord) -> Json:
     shown: Json = {
         "ID": record.id,
         "Service": record.name,
-        "Tags": record.tags,
+        "Tags": record.tags or [],
         "Address": record.address,
     }
     if record.tagged_addresses:
@@ -138,7 +138,7 @@ def catalog_service(record: ServiceRecord, owner: NodeRecord) -> Json:
         "ServiceKind": "",
         "ServiceID": record.id,
         "ServiceName": record.name,
-        "ServiceTags": record.tags,
+        "ServiceTags": record.tags or [],
         "ServiceAddress": record.address,
         "ServiceWeights": weights(record),
         "ServiceMeta": record.meta,
@@ -165,7 +165,7 @@ def check(record: CheckRecord, *, local: bool = False) -> Json:
         "Output": record.output,
         "ServiceID": record.service_id,
         "ServiceName": record.service_name,
-        "ServiceTags": record.service_tags,
+        "ServiceTags": record.service_tags or [],
         "Type": record.kind,
         "Definition": {},
         "CreateIndex": 0 if local else record.created,

@@ -20,9 +20,11 @@ from aiohttp import web
 
 from discovery.agent.api_agent import VERSION, AgentApi
 from discovery.agent.api_catalog import CatalogApi
+from discovery.agent.api_kv import KvApi
 from discovery.agent.blocking import Blocking
 from discovery.agent.catalog import Catalog
 from discovery.agent.definition import Refused
+from discovery.agent.kv import KeyValues
 from discovery.agent.local import Local
 from discovery.agent.records import CheckRecord, NodeRecord, ServiceRecord
 
@@ -51,6 +53,7 @@ class Agent:
         self.catalog = Catalog()
         self.local = Local(self.catalog, name)
         self.blocking = Blocking(self.catalog)
+        self.values = KeyValues(self.catalog)
         self.catalog.put_node(self.node)
         self.catalog.put_check(
             CheckRecord(
@@ -106,6 +109,7 @@ class Agent:
         leader = f"{self.node.address}:8300"
         application.add_routes(CatalogApi(self.catalog, self.blocking, leader).routes())
         application.add_routes(AgentApi(self.local, self.node, self.port).routes())
+        application.add_routes(KvApi(self.values, self.blocking).routes())
         application.router.add_get("/", _hello)
         return application
 

@@ -36,8 +36,7 @@ class ConsulDesk:
             meta=dict(instance.meta),
             weights={"Passing": instance.weight, "Warning": instance.warning_weight},
             check=instance.check and schema.check_definition(instance, instance.check),
-            # A ghost with this id may have left checks of another kind.
-            replace_existing_checks=True,
+            replace_existing_checks=not await self._maintained(instance),
         )
 
     async def confirm(self, instance: Instance) -> Told:
@@ -58,6 +57,21 @@ class ConsulDesk:
         return await self._command(
             self._client.commands.agent.service.deregister, instance.id, lost=Outcome.DONE
         )
+
+    async def _maintained(self, instance: Instance) -> bool:
+        """
+        Whether an operator has taken this id out of service.
+
+        A ghost with our id may have left checks of another kind, so they are replaced; but that
+        would end a maintenance too, and a restart must not.
+        """
+        try:
+            answer = await self._client.request(
+                "GET", "/v1/agent/health/service/id/" + quote(instance.id, safe="")
+            )
+        except (Unreachable, DiscoveryError):
+            return False
+        return b'"_service_maintenance:' in answer.body
 
     async def _whose(self, instance: Instance) -> Told:
         """Whether the agent has our id, and at our address."""

@@ -8,12 +8,17 @@ the words of failed connections.
 from __future__ import annotations
 
 import json
+import random
 import re
+from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 
 from discovery.agent import Agent
+
+from .conftest import real_consul
 
 ORDERS = {
     "Name": "orders",
@@ -142,6 +147,39 @@ STORY: list[Call] = [
     ("PUT", "/v1/catalog/register", {"Node": "far"}),
     ("GET", "/v1/catalog/nodes", None),
     ("GET", "/v1/health/service/db", None),
+    ("GET", "/v1/kv/a", None),
+    ("GET", "/v1/kv/?recurse", None),
+    ("PUT", "/v1/kv/a", "hello"),
+    ("GET", "/v1/kv/a", None),
+    ("GET", "/v1/kv/a?raw", None),
+    ("PUT", "/v1/kv/a?cas=0", "no"),
+    ("PUT", "/v1/kv/a?cas=abc", "no"),
+    ("PUT", "/v1/kv/a?flags=42", "more"),
+    ("PUT", "/v1/kv/a?flags=x", "no"),
+    ("PUT", "/v1/kv/a/b/c?cas=0", "deep"),
+    ("PUT", "/v1/kv/a/b/d", ""),
+    ("GET", "/v1/kv/a/b/d", None),
+    ("GET", "/v1/kv/a?recurse", None),
+    ("GET", "/v1/kv/?keys", None),
+    ("GET", "/v1/kv/?keys&separator=/", None),
+    ("GET", "/v1/kv/a/?keys&separator=/", None),
+    ("GET", "/v1/kv/a?keys&separator=/", None),
+    ("GET", "/v1/kv/zz?keys", None),
+    ("PUT", "/v1/kv/lock?acquire=nobody", "1"),
+    ("PUT", "/v1/kv/lock?acquire=00000000-0000-0000-0000-000000000000", "1"),
+    ("DELETE", "/v1/kv/a?cas=1", None),
+    ("DELETE", "/v1/kv/a", None),
+    ("DELETE", "/v1/kv/a", None),
+    ("GET", "/v1/kv/a", None),
+    ("DELETE", "/v1/kv/a?recurse", None),
+    ("GET", "/v1/kv/a?recurse", None),
+    ("GET", "/v1/kv/", None),
+    ("PUT", "/v1/kv/", "x"),
+    ("DELETE", "/v1/kv/", None),
+    ("POST", "/v1/kv/a", None),
+    ("PUT", "/v1/kv/odd%20key%2Fwith%3Fsigns", "x"),
+    ("GET", "/v1/kv/odd%20key%2Fwith%3Fsigns", None),
+    ("DELETE", "/v1/kv/?recurse", None),
 ]
 
 INDEXES = ("CreateIndex", "ModifyIndex")
@@ -181,12 +219,21 @@ def _neutral(text: str) -> Any:
 def _same(value: Any) -> Any:
     if isinstance(value, list):
         same = [_same(one) for one in value]
-        if same and isinstance(same[0], dict) and "CheckID" in same[0]:
-            same.sort(key=lambda check: (check["Node"], check["CheckID"]))  # Go's maps: any order
-        return same
+        if all(isinstance(one, str) for one in same):
+            return sorted(same)
+        # What Go keeps in maps comes in any order.
+        return sorted(same, key=_place)
     if not isinstance(value, dict):
         return value
     return {key: _same(_anybodys(key, one, value)) for key, one in value.items()}
+
+
+def _place(one: Any) -> str:
+    if not isinstance(one, dict):
+        return ""
+    if "AggregatedStatus" in one:
+        return str(one["Service"]["ID"])
+    return str(one.get("CheckID", "")) if "Status" in one else ""
 
 
 def _anybodys(key: str, one: Any, owner: dict[str, Any]) -> Any:
@@ -209,3 +256,82 @@ async def test_both_agents_answer_a_story_alike(agent: Agent, consul: str) -> No
             expected = await real.answer(call)
 
             assert await ours.answer(call) == expected
+
+
+SERVICES, IDS = ("orders", "payments", "Odd.Name"), ("o1", "o2", "p1")
+CHECKS = ("service:o1", "service:o2", "service:o2:1", "mine", "nobody")
+KEYS = ("a", "a/b", "a/b/c", "b", "")
+
+
+def anything(rng: random.Random) -> Call:
+    """A call that an operator, a client or a careless script might make."""
+    service, service_id, check = rng.choice(SERVICES), rng.choice(IDS), rng.choice(CHECKS)
+    key, status = rng.choice(KEYS), rng.choice(("passing", "warning", "critical", "well", ""))
+    checks = [
+        {"TTL": "500s"} | ({"Status": status} if rng.random() < 0.7 else {})
+        for _ in range(rng.choice((0, 1, 1, 2)))
+    ]
+    definition = {"Name": service, "ID": service_id, "Port": rng.choice((0, 5001, 5002))}
+    if rng.random() < 0.5:
+        definition |= {"Address": rng.choice(("127.0.0.1", "orders.test", "10.0.0.7", "::1"))}
+    if rng.random() < 0.5:
+        definition |= {"Tags": rng.sample(("grpc", "v1", "V2"), rng.randint(0, 3))}
+    if rng.random() < 0.3:
+        definition |= {"Meta": {"zone": rng.choice("ab")}, "Weights": {"Passing": 3, "Warning": 0}}
+    if checks:
+        definition |= {"Check": checks[0]} if rng.random() < 0.3 else {"Checks": checks}
+    replacing = rng.choice(("", "?replace-existing-checks=true"))
+    enable = rng.choice(("true", "true", "false", "what"))
+    filters = rng.choice(("", "?passing", "?tag=grpc", "?tag=v2", "?stale", "?passing&tag=v1"))
+    calls: list[tuple[int, Call]] = [
+        (8, ("PUT", REGISTER + replacing, definition)),
+        (3, ("PUT", f"/v1/agent/service/deregister/{service_id}", None)),
+        (4, ("PUT", f"/v1/agent/check/{rng.choice(('pass', 'warn', 'fail'))}/{check}", None)),
+        (2, ("PUT", f"/v1/agent/check/update/{check}", {"Status": status, "Output": "out"})),
+        (2, ("PUT", f"/v1/agent/service/maintenance/{service_id}?enable={enable}", None)),
+        (1, ("PUT", f"/v1/agent/maintenance?enable={enable}&reason=r", None)),
+        (
+            2,
+            (
+                "PUT",
+                "/v1/agent/check/register",
+                {"Name": "mine", "TTL": "500s"}
+                | ({"ServiceID": service_id} if rng.random() < 0.7 else {}),
+            ),
+        ),
+        (1, ("PUT", f"/v1/agent/check/deregister/{check}", None)),
+        (6, ("GET", f"/v1/health/service/{service}{filters}", None)),
+        (2, ("GET", f"/v1/health/checks/{service}", None)),
+        (2, ("GET", f"/v1/health/state/{status or 'any'}", None)),
+        (2, ("GET", f"/v1/catalog/service/{service}{filters}", None)),
+        (2, ("GET", "/v1/catalog/services", None)),
+        (1, ("GET", "/v1/catalog/node/vm", None)),
+        (2, ("GET", "/v1/agent/services", None)),
+        (2, ("GET", "/v1/agent/checks", None)),
+        (2, ("GET", f"/v1/agent/service/{service_id}", None)),
+        (2, ("GET", f"/v1/agent/health/service/id/{service_id}", None)),
+        (2, ("GET", f"/v1/agent/health/service/name/{service}", None)),
+        (3, ("PUT", f"/v1/kv/{key}{rng.choice(('', '?cas=0', '?flags=7'))}", rng.choice("xyz"))),
+        (1, ("DELETE", f"/v1/kv/{key}{rng.choice(('', '?recurse', '?cas=0'))}", None)),
+        (3, ("GET", f"/v1/kv/{key}{rng.choice(('', '?recurse', '?keys', '?raw'))}", None)),
+    ]
+    weights, choices = zip(*calls, strict=True)
+    return rng.choices(choices, weights)[0]
+
+
+@pytest.mark.parametrize(
+    "sequences", [10, pytest.param(300, marks=[pytest.mark.slow, pytest.mark.timeout(600)])]
+)
+async def test_both_agents_answer_random_sequences_alike(
+    agent: Agent, tmp_path: Path, sequences: int
+) -> None:
+    """Sequences of 40 calls; the state of one is where the next begins."""
+    async with real_consul(tmp_path) as consul, aiohttp.ClientSession() as session:
+        real, ours = Asked(session, consul), Asked(session, agent.address)
+        for seed in range(sequences):
+            rng, story = random.Random(seed), []
+            for _ in range(40):
+                story.append(call := anything(rng))
+                expected = await real.answer(call)
+
+                assert await ours.answer(call) == expected, (seed, story)

@@ -192,6 +192,24 @@ class TestEveryRegistry:
             await place.maintain(instance, enable=False)
             await until(watch, lambda seen: seen.endpoints[0].health is Health.PASSING)
 
+    async def test_maintenance_outlives_a_restart_of_the_instance(self, place: Place) -> None:
+        if isinstance(place, MemoryPlace):
+            pytest.skip("what memory forgets with an instance, nobody restarts into")
+        name = next(NAMES)
+        instance = Instance(name, "127.0.0.1", 5001, id=f"{name}-1", check=QUIET)
+        again = Instance(name, "127.0.0.1", 5002, id=f"{name}-1", check=QUIET)
+        async with (
+            aclosing(place.registry.watch(name)) as watch,
+            place.registry.register(instance),
+        ):
+            await place.maintain(instance, enable=True)
+            async with place.registry.register(again):
+                after = await until(
+                    watch, lambda seen: seen.endpoints and seen.endpoints[0].port == 5002
+                )
+
+        assert after.endpoints[0].health is Health.CRITICAL
+
     async def test_a_watch_of_a_tag_shows_only_that(self, place: Place) -> None:
         name = next(NAMES)
         old = Instance(name, "127.0.0.1", 5001, tags=("v1",), check=QUIET)
