@@ -3,6 +3,7 @@
 from mesh.store.database import (
     Database,
     Row,
+    StatementFailed,
     StoreBusy,
     StoreError,
     Transaction,
@@ -14,6 +15,7 @@ from mesh.store.url import connect
 __all__ = [
     "Database",
     "Row",
+    "StatementFailed",
     "StoreBusy",
     "StoreError",
     "Transaction",

@@ -11,7 +11,8 @@ event loop is.  A work that raises leaves no trace, whatever else shared its com
 * MeshError
   + StoreError          the database said no; .path names it, .cause says why
     - StoreBusy         another process held the write lock for too long: try again later
-    - Violation         a constraint of the schema refused the statement
+    - StatementFailed   the statement is at fault, not the database: again would be the same again
+      . Violation       a constraint of the schema refused it
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -58,6 +59,9 @@ class Database(Protocol):
     async def migrate(self, component: str, migrations: Sequence[str]) -> None:
         """Bring `component`'s tables to len(migrations); each migration is applied once, ever."""
 
+    def declare(self, component: str, migrations: Sequence[str]) -> None:
+        """Have `component` migrated before the next transaction: for who is built, not entered."""
+
     async def transaction(self, work: Work[T]) -> T:
         """
         Run `work` and answer its result once it is durable.
@@ -92,7 +96,13 @@ class StoreBusy(StoreError):
     reason = "STORE_BUSY"
 
 
-class Violation(StoreError):
+class StatementFailed(StoreError):
+    """The statement is at fault, not the database: asked again it would fail again."""
+
+    reason = "STORE_STATEMENT"
+
+
+class Violation(StatementFailed):
     """A constraint of the schema (unique, not null, check, foreign key) refused the statement."""
 
     reason = "STORE_CONSTRAINT"

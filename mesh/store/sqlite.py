@@ -14,6 +14,7 @@ BATCH_SECONDS however many works wait, so that the other processes get their tur
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import time
 import weakref
@@ -50,6 +51,8 @@ class SqliteDatabase:
         self.commits = 0
         self.works = 0
         self._changes: weakref.WeakSet[Changes] = weakref.WeakSet()
+        self._declared: dict[str, Sequence[str]] = {}
+        self._declaring = asyncio.Lock()
         self._reading = _Reader(self)
         self._writer = Worker(str(path), _Writer(self), bound=BOUND)
         self._reader = Worker(str(path), self._reading, bound=BOUND)
@@ -72,13 +75,27 @@ class SqliteDatabase:
             changes.end()
 
     async def migrate(self, component: str, migrations: Sequence[str]) -> None:
-        await self.transaction(migration(str(self.path), component, migrations))
+        await self._writer.submit(migration(str(self.path), component, migrations))
+
+    def declare(self, component: str, migrations: Sequence[str]) -> None:
+        self._declared[component] = migrations
+
+    async def _migrate_declared(self) -> None:
+        async with self._declaring:
+            while self._declared:
+                component, migrations = next(iter(self._declared.items()))
+                await self.migrate(component, migrations)
+                del self._declared[component]
 
     async def transaction(self, work: Work[T]) -> T:
+        if self._declared:
+            await self._migrate_declared()
         result: T = await self._writer.submit(work)
         return result
 
     async def read(self, work: Work[T]) -> T:
+        if self._declared:
+            await self._migrate_declared()
         result: T = await self._reader.submit(work)
         return result
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from mesh.store.database import Row, StoreBusy, StoreError, Violation
+from mesh.store.database import Row, StatementFailed, StoreBusy, StoreError, Violation
 from mesh.store.worker import Job
 
 # "$1" is bound as the name "1".
@@ -104,4 +104,6 @@ def translation(path: str, error: sqlite3.Error) -> StoreError:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return StoreBusy(path, str(error))
+    if code in (0, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_RANGE):
+        return StatementFailed(path, str(error))
     return StoreError(path, str(error))

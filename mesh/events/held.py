@@ -1,0 +1,236 @@
+"""
+Held events: rows in which an aggregate's events wait while the first of them can't be handled.
+
+    first in line, due       tried again then
+    first in line, dead      waits for an operator, with its cause
+    behind the first         neither: waits for those before it
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mesh.events.event import Event
+from mesh.store.database import Row, Transaction
+
+TABLE = """
+    create table inbox_held (
+        consumer text not null,
+        source text not null,
+        position bigint not null,
+        event_id text not null,
+        event_type text not null,
+        aggregate text not null,
+        aggregate_id text not null,
+        sequence bigint not null,
+        occurred_at double precision not null,
+        traceparent text not null,
+        payload bytea not null,
+        attempts bigint not null,
+        cause text not null,
+        due_at double precision,
+        dead_at double precision,
+        primary key (consumer, source, position)
+    );
+    create index inbox_held_line
+        on inbox_held (consumer, source, aggregate, aggregate_id, position);
+    create index inbox_held_due on inbox_held (consumer, source, due_at) where due_at is not null;
+"""
+
+# Held events tried in one transaction.
+_BATCH = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """An event that could not be handled `attempts` times, for the last time because of `cause`."""
+
+    event: Event
+    attempts: int
+    cause: str
+
+
+async def blocks(tx: Transaction, consumer: str, source: str, event: Event) -> bool:
+    """Whether an earlier event of the same aggregate is held."""
+    return None is not await tx.fetchrow(
+        "select 1 from inbox_held where consumer = $1 and source = $2"
+        " and aggregate = $3 and aggregate_id = $4 limit 1",
+        consumer,
+        source,
+        event.aggregate,
+        event.aggregate_id,
+    )
+
+
+async def behind(tx: Transaction, consumer: str, source: str, event: Event) -> None:
+    """Hold an event behind the earlier ones."""
+    await _insert(tx, consumer, source, event, 0, "", None, None)
+
+
+async def first(
+    tx: Transaction,
+    consumer: str,
+    source: str,
+    event: Event,
+    cause: str,
+    due: float | None,
+    now: float,
+) -> None:
+    """Hold an event that failed for the first time; without `due` that was its only try."""
+    await _insert(tx, consumer, source, event, 1, cause, due, None if due else now)
+
+
+async def due(tx: Transaction, consumer: str, source: str, now: float) -> list[Held]:
+    """Events to try now, at most one of an aggregate."""
+    rows = await tx.fetch(
+        "select * from inbox_held where consumer = $1 and source = $2 and due_at <= $3"
+        " order by due_at limit $4",
+        consumer,
+        source,
+        now,
+        _BATCH,
+    )
+    return [_held(row) for row in rows]
+
+
+async def next_due(tx: Transaction, consumer: str, source: str) -> float | None:
+    """When the next event is to be tried."""
+    row = await tx.fetchrow(
+        "select min(due_at) as due_at from inbox_held"
+        " where consumer = $1 and source = $2 and due_at is not null",
+        consumer,
+        source,
+    )
+    return row["due_at"] if row else None
+
+
+async def failed(
+    tx: Transaction,
+    consumer: str,
+    source: str,
+    event: Event,
+    attempts: int,
+    cause: str,
+    due: float | None,
+    now: float,
+) -> None:
+    """It failed again; without `due` for the last time: it is dead now."""
+    await tx.execute(
+        "update inbox_held set attempts = $4, cause = $5, due_at = $6, dead_at = $7"
+        " where consumer = $1 and source = $2 and position = $3",
+        consumer,
+        source,
+        event.position,
+        attempts,
+        cause,
+        due,
+        None if due else now,
+    )
+
+
+async def done(tx: Transaction, consumer: str, source: str, event: Event, now: float) -> None:
+    """The event is out of the way: the next one of its aggregate is due."""
+    await tx.execute(
+        "delete from inbox_held where consumer = $1 and source = $2 and position = $3",
+        consumer,
+        source,
+        event.position,
+    )
+    await tx.execute(
+        "update inbox_held set due_at = $5 where consumer = $1 and source = $2 and position ="
+        " (select min(position) from inbox_held where consumer = $1 and source = $2"
+        " and aggregate = $3 and aggregate_id = $4)",
+        consumer,
+        source,
+        event.aggregate,
+        event.aggregate_id,
+        now,
+    )
+
+
+async def dead(tx: Transaction, consumer: str, source: str, limit: int) -> list[Held]:
+    """Events that nobody tries any more."""
+    rows = await tx.fetch(
+        "select * from inbox_held where consumer = $1 and source = $2 and dead_at is not null"
+        " order by position limit $3",
+        consumer,
+        source,
+        limit,
+    )
+    return [_held(row) for row in rows]
+
+
+async def redrive(tx: Transaction, consumer: str, source: str, position: int, now: float) -> bool:
+    """Have a dead event tried again, with all its attempts back."""
+    return (
+        await tx.execute(
+            "update inbox_held set attempts = 0, due_at = $4, dead_at = null"
+            " where consumer = $1 and source = $2 and position = $3 and dead_at is not null",
+            consumer,
+            source,
+            position,
+            now,
+        )
+        == 1
+    )
+
+
+async def drop(tx: Transaction, consumer: str, source: str, position: int, now: float) -> bool:
+    """Give a dead event up."""
+    row = await tx.fetchrow(
+        "select * from inbox_held where consumer = $1 and source = $2 and position = $3"
+        " and dead_at is not null",
+        consumer,
+        source,
+        position,
+    )
+    if row is None:
+        return False
+    await done(tx, consumer, source, _held(row).event, now)
+    return True
+
+
+async def _insert(
+    tx: Transaction,
+    consumer: str,
+    source: str,
+    event: Event,
+    attempts: int,
+    cause: str,
+    due: float | None,
+    dead: float | None,
+) -> None:
+    await tx.execute(
+        "insert into inbox_held values"
+        " ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
+        consumer,
+        source,
+        event.position,
+        event.event_id,
+        event.event_type,
+        event.aggregate,
+        event.aggregate_id,
+        event.sequence,
+        event.occurred_at,
+        event.traceparent,
+        event.payload,
+        attempts,
+        cause,
+        due,
+        dead,
+    )
+
+
+def _held(row: Row) -> Held:
+    event = Event(
+        position=row["position"],
+        event_id=row["event_id"],
+        event_type=row["event_type"],
+        aggregate=row["aggregate"],
+        aggregate_id=row["aggregate_id"],
+        sequence=row["sequence"],
+        occurred_at=row["occurred_at"],
+        traceparent=row["traceparent"],
+        payload=bytes(row["payload"]),
+    )
+    return Held(event, row["attempts"], row["cause"])

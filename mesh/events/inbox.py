@@ -1,0 +1,197 @@
+"""
+The inbox: an event may come any number of times and has its effect once.
+
+    deliver(events):  one transaction { per event: seen before? -> nothing
+                                                   its aggregate is held? -> held behind it
+                                                   savepoint { handler } -> done, or held
+                                        cursor moves behind the last }
+
+That an event was seen, its effect and the cursor are committed together.  An event whose handler
+raises is held, and with it all later ones of its aggregate; the others go on.  It is tried again
+under backoff, and after `attempts` failures it is dead: kept with its cause until an operator has
+it tried again or drops it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from random import Random
+from typing import Any
+
+from mesh.events import held
+from mesh.events.event import Event
+from mesh.events.held import Held
+from mesh.policy.backoff import Backoff
+from mesh.store.database import Database, StatementFailed, StoreError, Transaction
+
+COMPONENT = "inbox"
+MIGRATIONS = (
+    """
+    create table inbox (
+        consumer text not null,
+        event_id text not null,
+        seen_at double precision not null,
+        primary key (consumer, event_id)
+    );
+    create index inbox_seen on inbox (seen_at);
+    create table inbox_cursor (
+        consumer text not null,
+        source text not null,
+        position bigint not null,
+        primary key (consumer, source)
+    );
+    """
+    + held.TABLE,
+)
+
+# How long an event's name is remembered, in seconds: twice as long as any outbox keeps the event.
+RETENTION_SECONDS = 14 * 24 * 3600.0
+PURGE_SECONDS = 60.0
+PURGE_ROWS = 1000
+
+# Between two tries of a held event; and how many tries it has.
+BACKOFF = Backoff(base=0.1, cap=30.0)
+ATTEMPTS = 12
+
+# The event is an Event; a handler may say so, or name any class with the attributes that it uses.
+Handler = Callable[[Transaction, Any], Awaitable[None]]
+
+
+class Inbox:
+    """What one consumer has taken in of one source's events."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        consumer: str,
+        source: str,
+        handler: Handler,
+        attempts: int = ATTEMPTS,
+        backoff: Backoff = BACKOFF,
+        clock: Callable[[], float] = time.time,
+        rng: Random | None = None,
+    ) -> None:
+        self._database = database
+        self._key = (consumer, source)
+        self._handler = handler
+        self._attempts = attempts
+        self._backoff = backoff
+        self._clock = clock
+        self._rng = rng or Random()
+        self._purge_at = 0.0
+        database.declare(COMPONENT, MIGRATIONS)
+
+    async def position(self) -> int:
+        """Everything up to here was dealt with, or is held here."""
+        return await self._database.read(self._position)
+
+    async def deliver(self, events: Sequence[Event]) -> bool:
+        """Take in events in their order; answers whether any of them is held now."""
+
+        async def work(tx: Transaction) -> bool:
+            await self._purge(tx)
+            cursor, kept = await self._position(tx), False
+            for event in events:
+                if event.position > cursor and await self._is_new(tx, event):
+                    kept = not await self._take_in(tx, event) or kept
+                cursor = max(cursor, event.position)
+            await self._move(tx, cursor)
+            return kept
+
+        return await self._database.transaction(work)
+
+    async def retry(self) -> float | None:
+        """Try the held events that are due; answers when the next one is, in s since 1970."""
+        await self._database.transaction(self._retry_due)
+        return await self._database.read(lambda tx: held.next_due(tx, *self._key))
+
+    async def rewind(self) -> None:
+        """Ask the source for everything again; what was seen is known by its name."""
+        await self._database.transaction(lambda tx: self._move(tx, 0))
+
+    async def dead(self, tx: Transaction, limit: int = 100) -> list[Held]:
+        """The events that an operator has to look at, with what was wrong with them."""
+        return await held.dead(tx, *self._key, limit)
+
+    async def redrive(self, tx: Transaction, position: int) -> bool:
+        """Have a dead event tried again, and those behind it; False when it is not dead."""
+        return await held.redrive(tx, *self._key, position, self._clock())
+
+    async def drop(self, tx: Transaction, position: int) -> bool:
+        """Give a dead event up: those behind it go on without it; False when it is not dead."""
+        return await held.drop(tx, *self._key, position, self._clock())
+
+    async def _is_new(self, tx: Transaction, event: Event) -> bool:
+        return (
+            await tx.execute(
+                "insert into inbox values ($1, $2, $3) on conflict (consumer, event_id) do nothing",
+                self._key[0],
+                event.event_id,
+                self._clock(),
+            )
+            == 1
+        )
+
+    async def _take_in(self, tx: Transaction, event: Event) -> bool:
+        """Handle the event, or hold it: False."""
+        if await held.blocks(tx, *self._key, event):
+            await held.behind(tx, *self._key, event)
+            return False
+        cause = await self._handle(tx, event)
+        if cause is None:
+            return True
+        due, now = self._due(1), self._clock()
+        await held.first(tx, *self._key, event, cause, due if self._attempts > 1 else None, now)
+        return False
+
+    async def _retry_due(self, tx: Transaction) -> None:
+        now = self._clock()
+        for each in await held.due(tx, *self._key, now):
+            cause = await self._handle(tx, each.event)
+            if cause is None:
+                await held.done(tx, *self._key, each.event, now)
+            else:
+                attempts = each.attempts + 1
+                due = self._due(attempts) if attempts < self._attempts else None
+                await held.failed(tx, *self._key, each.event, attempts, cause, due, now)
+
+    async def _handle(self, tx: Transaction, event: Event) -> str | None:
+        """Why the handler failed, its changes undone; None when it did not."""
+        try:
+            async with tx.savepoint():
+                await self._handler(tx, event)
+        except Exception as error:
+            if isinstance(error, StoreError) and not isinstance(error, StatementFailed):
+                raise  # the database's trouble, not the event's
+            return f"{type(error).__name__}: {error}"
+        return None
+
+    def _due(self, attempts: int) -> float:
+        return self._clock() + self._backoff.delay(attempts, self._rng)
+
+    async def _position(self, tx: Transaction) -> int:
+        row = await tx.fetchrow(
+            "select position from inbox_cursor where consumer = $1 and source = $2", *self._key
+        )
+        return int(row["position"]) if row else 0
+
+    async def _move(self, tx: Transaction, position: int) -> None:
+        await tx.execute(
+            "insert into inbox_cursor values ($1, $2, $3) on conflict (consumer, source)"
+            " do update set position = excluded.position",
+            *self._key,
+            position,
+        )
+
+    async def _purge(self, tx: Transaction) -> None:
+        now = self._clock()
+        if now >= self._purge_at:
+            self._purge_at = now + PURGE_SECONDS
+            await tx.execute(
+                "delete from inbox where (consumer, event_id) in"
+                " (select consumer, event_id from inbox where seen_at < $1 limit $2)",
+                now - RETENTION_SECONDS,
+                PURGE_ROWS,
+            )

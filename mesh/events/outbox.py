@@ -1,0 +1,162 @@
+"""
+The outbox: events are rows written in the transaction that makes them true, and told of later.
+
+    async def work(tx):
+        await tx.execute("update orders ...")
+        await outbox.append(tx, Message("OrderConfirmed", "order", order_id, payload))
+
+Positions grow in the order of commits, because writers wait for each other.  Rows are kept until
+every follower that has shown itself lately is past them, and never longer than RETENTION_SECONDS.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from uuid import uuid4
+
+from mesh.events.event import Event
+from mesh.store.database import Database, Row, Transaction
+
+COMPONENT = "outbox"
+MIGRATIONS = (
+    """
+    create table outbox (
+        position integer primary key autoincrement,
+        event_id text not null unique,
+        event_type text not null,
+        aggregate text not null,
+        aggregate_id text not null,
+        sequence bigint not null,
+        occurred_at double precision not null,
+        traceparent text not null,
+        payload bytea not null
+    );
+    create table outbox_sequence (
+        aggregate text not null,
+        aggregate_id text not null,
+        sequence bigint not null,
+        primary key (aggregate, aggregate_id)
+    );
+    create table outbox_follower (
+        consumer text primary key,
+        position bigint not null,
+        seen_at double precision not null
+    );
+    """,
+)
+
+# No event is kept for longer, in seconds; a follower that stays away for longer misses some.
+RETENTION_SECONDS = 7 * 24 * 3600.0
+# Rows that every follower is past are deleted this often, in seconds, so many at once.
+PURGE_SECONDS = 60.0
+PURGE_ROWS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What a service has to say; place in the order and name are the outbox's to give."""
+
+    event_type: str
+    aggregate: str
+    aggregate_id: str
+    payload: bytes
+    traceparent: str = ""
+
+
+class Outbox:
+    """The outbox of one service's database."""
+
+    def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
+        self.database = database
+        self._clock = clock
+        self._purge_at = 0.0
+        database.declare(COMPONENT, MIGRATIONS)
+
+    async def append(self, tx: Transaction, message: Message) -> Event:
+        """Tell of `message` if and when this transaction is committed."""
+        now = self._clock()
+        if now >= self._purge_at:
+            self._purge_at = now + PURGE_SECONDS
+            await self.purge(tx)
+        counted = await tx.fetchrow(
+            "insert into outbox_sequence values ($1, $2, 1)"
+            " on conflict (aggregate, aggregate_id)"
+            " do update set sequence = outbox_sequence.sequence + 1 returning sequence",
+            message.aggregate,
+            message.aggregate_id,
+        )
+        row = await tx.fetchrow(
+            "insert into outbox (event_id, event_type, aggregate, aggregate_id, sequence,"
+            " occurred_at, traceparent, payload) values ($1, $2, $3, $4, $5, $6, $7, $8)"
+            " returning *",
+            str(uuid4()),
+            message.event_type,
+            message.aggregate,
+            message.aggregate_id,
+            counted["sequence"] if counted else 1,
+            now,
+            message.traceparent,
+            message.payload,
+        )
+        assert row is not None, "an insert returns its row"
+        return _event(row)
+
+    async def after(
+        self, tx: Transaction, position: int, limit: int, aggregates: Sequence[str] = ()
+    ) -> list[Event]:
+        """The next events after a position, of these aggregates or of all."""
+        places = ", ".join(f"${number}" for number in range(3, 3 + len(aggregates)))
+        of = f"and aggregate in ({places})" if aggregates else ""
+        rows = await tx.fetch(
+            f"select * from outbox where position > $1 {of} order by position limit $2",  # noqa: S608
+            position,
+            limit,
+            *aggregates,
+        )
+        return [_event(row) for row in rows]
+
+    async def newest(self, tx: Transaction) -> int:
+        """The position of the last event; 0 before the first.  The last one is never deleted."""
+        row = await tx.fetchrow("select max(position) as position from outbox")
+        return int(row["position"] or 0) if row else 0
+
+    async def seen(self, tx: Transaction, consumer: str, position: int) -> None:
+        """`consumer` has dealt with everything up to `position`."""
+        await tx.execute(
+            "insert into outbox_follower values ($1, $2, $3) on conflict (consumer)"
+            " do update set position = excluded.position, seen_at = excluded.seen_at",
+            consumer,
+            position,
+            self._clock(),
+        )
+
+    async def purge(self, tx: Transaction) -> int:
+        """Delete what nobody needs; answers how many rows went."""
+        oldest = self._clock() - RETENTION_SECONDS
+        await tx.execute("delete from outbox_follower where seen_at < $1", oldest)
+        row = await tx.fetchrow("select min(position) as position from outbox_follower")
+        passed = row["position"] if row and row["position"] is not None else 0
+        return await tx.execute(
+            "delete from outbox where position in (select position from outbox"
+            " where (position <= $1 or occurred_at < $2)"
+            " and position < (select max(position) from outbox) order by position limit $3)",
+            passed,
+            oldest,
+            PURGE_ROWS,
+        )
+
+
+def _event(row: Row) -> Event:
+    return Event(
+        position=row["position"],
+        event_id=row["event_id"],
+        event_type=row["event_type"],
+        aggregate=row["aggregate"],
+        aggregate_id=row["aggregate_id"],
+        sequence=row["sequence"],
+        occurred_at=row["occurred_at"],
+        traceparent=row["traceparent"],
+        payload=bytes(row["payload"]),
+    )

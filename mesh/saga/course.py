@@ -1,0 +1,216 @@
+"""
+One transaction of a saga's course: write what came of the last call, decide, announce the next.
+
+    hold the lease -> write the outcome and run its hook -> turn back if too late -> decide
+        -> announce the call and go on, or end, or give the lease back until another try
+
+So a saga of n steps takes n + 1 commits, and each call stands in the journal before it is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from mesh.saga import journal
+from mesh.saga.journal import Instance, Lease
+from mesh.saga.machine import Command, Do, State, Undo, backward, committed, decide, fold
+from mesh.saga.saga import TIMED_OUT, Context, Saga, request_id
+from mesh.store.database import Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A call that the journal has announced: make it, and come back with its outcome."""
+
+    command: Do | Undo
+    context: Context
+    # How many lines the journal had then: the later ones came in while the call was made.
+    lines: int
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The call was answered."""
+
+    result: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class No:
+    """The other side refused, and nothing happened there."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Nobody knows whether it happened: ask again."""
+
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotYet:
+    """The step wants to be asked again after `seconds`, or at the next signal."""
+
+    seconds: float
+
+
+Outcome = Done | No | Lost | NotYet
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """On which terms a transaction is made: the time, the lease's end, and how long to wait."""
+
+    now: float
+    until: float
+    delay: Callable[[int], float]
+    # The runner is leaving: write the outcome, and let somebody else make the next call.
+    leaving: bool = False
+
+
+async def advance(
+    tx: Transaction,
+    saga: Saga,
+    lease: Lease,
+    terms: Terms,
+    asked: Ask | None = None,
+    outcome: Outcome | None = None,
+) -> Ask | None:
+    """The saga's next call; None when it is over, parked, or left to whoever takes it next."""
+    instance = await journal.hold(tx, lease, terms.until)
+    if asked and isinstance(outcome, Done | No):
+        instance = await _record(tx, saga, instance, asked, outcome, terms.now)
+    instance = await _turn_if_late(tx, saga, instance, terms.now)
+    command = decide(saga.stages, instance.entries)
+    if isinstance(command, str):
+        await _end(tx, saga, instance, command, terms.now)
+        return None
+    again = asked is not None and command == asked.command
+    if again and isinstance(outcome, Lost):
+        await _postpone(tx, saga, instance, command, outcome.cause, terms)
+        return None
+    if again and isinstance(outcome, NotYet) and asked:
+        fresh = any(line.entry.what == "signalled" for line in instance.lines[asked.lines :])
+        free_at = terms.now if fresh else terms.now + outcome.seconds
+        await journal.release(tx, instance.id, _before_deadline(saga, instance, free_at))
+        return None
+    if terms.leaving:
+        await journal.release(tx, instance.id, terms.now, attempts=instance.attempts)
+        return None
+    return await _announce(tx, saga, instance, command, terms.now)
+
+
+async def postpone(tx: Transaction, lease: Lease, terms: Terms, cause: str) -> None:
+    """What came of the last call can't be written: give the lease back, ask again later."""
+    instance = await journal.hold(tx, lease, terms.until)
+    attempts = instance.attempts + 1
+    free_at = terms.now + terms.delay(attempts)
+    await journal.release(tx, lease.id, free_at, attempts=attempts, cause=cause)
+
+
+async def turn(tx: Transaction, saga: Saga, instance: Instance, reason: str, now: float) -> bool:
+    """Turn the saga back for `reason`, unless it is too late; answers whether it is going back."""
+    if instance.state not in ("running", "parked"):
+        return instance.state == "compensated"
+    if backward(saga.stages, instance.entries):
+        return True
+    if committed(saga.stages, instance.entries):
+        return False
+    await journal.write(tx, instance, "", "turned", reason, now)
+    await journal.wake(tx, instance.id, now)
+    return True
+
+
+async def _record(
+    tx: Transaction, saga: Saga, instance: Instance, asked: Ask, outcome: Done | No, now: float
+) -> Instance:
+    step = saga.steps[asked.command.step]
+    await journal.reset_attempts(tx, instance.id)
+    match asked.command, outcome:
+        case Do(), Done(result):
+            instance = await journal.write(tx, instance, step.name, "done", result, now)
+            if step.then:
+                await step.then(tx, asked.context, result)
+        case Do(), No(reason):
+            instance = await journal.write(tx, instance, step.name, "refused", reason, now)
+        case Undo(), Done():
+            instance = await journal.write(tx, instance, step.name, "undone", None, now)
+            if step.undone:
+                await step.undone(tx, asked.context)
+    return instance
+
+
+async def _turn_if_late(tx: Transaction, saga: Saga, instance: Instance, now: float) -> Instance:
+    late = instance.deadline is not None and now >= instance.deadline
+    if not late or not _may_turn(saga, instance):
+        return instance
+    return await journal.write(tx, instance, "", "turned", TIMED_OUT, now)
+
+
+def _may_turn(saga: Saga, instance: Instance) -> bool:
+    entries = instance.entries
+    return not backward(saga.stages, entries) and not committed(saga.stages, entries)
+
+
+def _before_deadline(saga: Saga, instance: Instance, free_at: float) -> float:
+    """`free_at`, or the deadline if the saga would turn back there: a durable timer."""
+    if instance.deadline is None or not _may_turn(saga, instance):
+        return free_at
+    return min(free_at, instance.deadline)
+
+
+async def _postpone(
+    tx: Transaction, saga: Saga, instance: Instance, command: Command, cause: str, terms: Terms
+) -> None:
+    attempts = instance.attempts + 1
+    if isinstance(command, Undo) and attempts >= saga.patience:
+        await journal.write(tx, instance, command.step, "parked", cause, terms.now)
+        await journal.settle(tx, instance.id, "parked", terms.now, cause)
+        return
+    free_at = _before_deadline(saga, instance, terms.now + terms.delay(attempts))
+    await journal.release(tx, instance.id, free_at, attempts=attempts, cause=cause)
+
+
+async def _announce(
+    tx: Transaction, saga: Saga, instance: Instance, command: Do | Undo, now: float
+) -> Ask:
+    state = fold(saga.stages, instance.entries)[command.step]
+    context = _context(saga, instance, command)
+    if isinstance(command, Do) and state is State.WAITING:
+        instance = await journal.write(
+            tx, instance, command.step, "started", context.request_id, now
+        )
+    elif isinstance(command, Undo) and state is not State.UNDOING:
+        instance = await journal.write(
+            tx, instance, command.step, "undoing", context.request_id, now
+        )
+        await journal.reset_attempts(tx, instance.id)
+    return Ask(command, context, len(instance.lines))
+
+
+async def _end(
+    tx: Transaction, saga: Saga, instance: Instance, outcome: journal.SagaState, now: float
+) -> None:
+    if saga.ended:
+        reason = instance.reason if outcome == "compensated" else ""
+        await saga.ended(tx, _context(saga, instance, None), outcome, reason)
+    await journal.settle(tx, instance.id, outcome, now)
+
+
+def _context(saga: Saga, instance: Instance, command: Do | Undo | None) -> Context:
+    step = command.step if command else ""
+    phase = "undo" if isinstance(command, Undo) else "do"
+    return Context(
+        saga=saga.name,
+        id=instance.id,
+        step=step,
+        request_id=request_id(saga.name, instance.id, step, phase) if command else "",
+        data=instance.data,
+        results=instance.details("done"),
+        signals=instance.details("signalled"),
+        attempts=instance.attempts,
+    )
