@@ -16,8 +16,7 @@ from gateway import mask, parameter
 from gateway.invalid import Invalid, shown
 from gateway.jsontext import loads
 from gateway.percent import PercentError, decode_form
-from gateway.plan import is_map
-from gateway.routes import Route, resolve
+from gateway.routes import HTTP_BODY, Route, resolve
 
 
 class Binder:
@@ -32,20 +31,29 @@ class Binder:
             (capture, resolve(self._input, capture.path) or [], ".".join(capture.path))
             for capture in route.template.captures()
         ]
-        self._body = self._input.fields_by_name[route.body] if route.body not in ("", "*") else None
-        message_body = self._body is not None and self._body.message_type is not None
+        self._body: Any = (
+            self._input.fields_by_name[route.body] if route.body not in ("", "*") else None
+        )
         # "method PATCH, body = one message field, exactly one FieldMask field in request"
-        patches = route.http_method == "PATCH" and message_body and not self._body.is_repeated
+        # The body's message, where the body is one message.
+        held = self._input if route.body == "*" else None
+        if self._body is not None and not self._body.is_repeated:
+            held = self._body.message_type
+        self.raw = held is not None and held.full_name == HTTP_BODY
+        patches = route.http_method == "PATCH" and route.body != "*" and held is not None
         self._mask = mask.mask_field(self._input) if patches else None
         self._bound = frozenset(
             capture.path[1:] for capture, _, _ in self._captures if capture.path[0] == route.body
         )
 
-    def bind(self, segments: list[str], query: str, body: bytes) -> Any:
-        """The rpc's request message, or Invalid."""
+    def bind(self, segments: list[str], query: str, body: bytes, media_type: str = "") -> Any:
+        """The rpc's request message, or Invalid; a `raw` body is stored as it is, with its type."""
         message = self._new()
         value: Any = None
-        if self._route.body:
+        if self.raw:
+            holder = message if self._body is None else getattr(message, self._body.name)
+            holder.content_type, holder.data = media_type, body
+        elif self._route.body:
             value, message = self._read_body(body, message)
         elif body:
             raise Invalid("this method takes no body")

@@ -1,0 +1,222 @@
+"""
+The ASGI application: one request in, one answer out, whatever goes wrong in between.
+
+    limits -> own paths (/healthz ...) -> router -> entry.answer -> send      Problem -> an answer
+
+Routes come from `catalog`, which discovery swaps; a request sees one catalog from its beginning
+to its end.  Errors are translated here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from http import HTTPStatus
+from typing import Any
+
+from gateway import openapi
+from gateway.catalog import Catalog
+from gateway.exchange import (
+    JSON,
+    Answer,
+    ClientGone,
+    Exchange,
+    RawHeaders,
+    Receive,
+    Scope,
+    Send,
+)
+from gateway.invalid import Invalid
+from gateway.jsontext import dumps
+from gateway.percent import PercentError
+from gateway.router import NoRoute, WrongMethod
+from gateway.settings import Limits
+from gateway.status import Problem, from_invalid, problem
+from mesh.errors import Code
+
+log = logging.getLogger(__name__)
+
+# No sniffing: what says JSON is never run as a page.
+ALWAYS: RawHeaders = [(b"x-content-type-options", b"nosniff"), (b"server", b"proxyless")]
+
+
+class App:
+    """The gateway as ASGI sees it."""
+
+    def __init__(self, limits: Limits, admin_url: str = "") -> None:
+        self.catalog = Catalog()
+        self.limits = limits
+        # Set when the gateway stops: streams end, /readyz says 503, connections are not kept.
+        self.stopping = asyncio.Event()
+        self.idle = asyncio.Event()
+        self.idle.set()
+        self.socket: Callable[[App, Scope, Receive, Send], Awaitable[None]] | None = None
+        self._admin_url = admin_url
+        self._serving = 0
+        self._own = {
+            "/": self._root,
+            "/healthz": self._healthz,
+            "/readyz": self._readyz,
+            "/openapi.json": self._openapi,
+            "/docs": self._docs,
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await _lifespan(receive, send)
+        elif scope["type"] == "http":
+            with _Counted(self):
+                await self._http(scope, receive, send)
+        elif self.socket is not None:
+            with _Counted(self):
+                await self.socket(self, scope, receive, send)
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = Exchange(scope, receive, self.limits, self.stopping)
+        try:
+            answer = await self._answer(exchange)
+            await self._send(exchange, answer, send)
+        except ClientGone:
+            log.debug("%s %s: the client has gone", exchange.method, exchange.path)
+
+    async def _answer(self, exchange: Exchange) -> Answer:
+        try:
+            return await self._dispatch(exchange)
+        except Problem as error:
+            shown = error
+        except Invalid as error:
+            shown = from_invalid(error)
+        except PercentError as error:
+            shown = from_invalid(Invalid(str(error), reason="INVALID_PATH"))
+        except (ClientGone, asyncio.CancelledError):
+            raise
+        except Exception:  # the last edge: a bug is an answer, never a closed connection
+            log.exception("%s %s failed", exchange.method, exchange.path)
+            shown = problem(Code.INTERNAL, "the gateway failed", reason="INTERNAL")
+        media_type, body = shown.body(exchange.accept)
+        headers = [(name.encode(), value.encode("latin-1")) for name, value in shown.headers]
+        return Answer(shown.http, [(b"content-type", media_type.encode()), *headers], body)
+
+    async def _dispatch(self, exchange: Exchange) -> Answer:
+        if self._serving > self.limits.requests:
+            raise problem(
+                Code.UNAVAILABLE,
+                "the gateway serves as many requests as it may",
+                reason="GATEWAY_FULL",
+                retry_after=1.0,
+            )
+        if sum(len(k) + len(v) for k, v in exchange.headers) > self.limits.header_bytes:
+            raise problem(
+                Code.INVALID_ARGUMENT,
+                f"the headers are larger than {self.limits.header_bytes} bytes",
+                reason="HEADERS_TOO_LARGE",
+                http=431,
+            )
+        own = self._own.get(exchange.path)
+        if own is not None:
+            return self._serve_own(exchange, own)
+        catalog = self.catalog
+        try:
+            entry, segments = catalog.router.find(exchange.method, exchange.path)
+        except WrongMethod as error:
+            return _wrong_method(exchange, error.allow)
+        except NoRoute:
+            raise _no_route(exchange, catalog) from None
+        return await entry.answer(exchange, segments)
+
+    def _serve_own(self, exchange: Exchange, own: Callable[[Exchange], Answer]) -> Answer:
+        if exchange.method not in ("GET", "HEAD"):
+            return _wrong_method(exchange, ("GET", "HEAD", "OPTIONS"))
+        return own(exchange)
+
+    async def _send(self, exchange: Exchange, answer: Answer, send: Send) -> None:
+        headers = [*answer.headers, *ALWAYS]
+        if self.stopping.is_set():
+            headers.append((b"connection", b"close"))
+        start = {"type": "http.response.start", "status": answer.status}
+        if isinstance(answer.body, bytes):
+            length = (b"content-length", str(len(answer.body)).encode())
+            await send({**start, "headers": [*headers, length]})
+            body = b"" if exchange.method == "HEAD" else answer.body
+            await send({"type": "http.response.body", "body": body})
+            return
+        async with aclosing(answer.body) as pieces:  # type: ignore[type-var]
+            await send({**start, "headers": headers})
+            if exchange.method != "HEAD":
+                async with exchange.watched(after=0):
+                    async for piece in pieces:
+                        await send({"type": "http.response.body", "body": piece, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+
+    # -- the gateway's own paths
+
+    def _root(self, exchange: Exchange) -> Answer:
+        if not self._admin_url:
+            raise _no_route(exchange, self.catalog)
+        return Answer(302, [(b"location", self._admin_url.encode())])
+
+    def _healthz(self, _: Exchange) -> Answer:
+        return Answer(200, list(JSON), dumps({"status": "ok"}))
+
+    def _readyz(self, _: Exchange) -> Answer:
+        state = "ready" if self.catalog.ready else "no route is known yet"
+        if not self.catalog.answered:
+            state = "the registry has not answered yet"
+        if self.stopping.is_set():
+            state = "stopping"
+        body = {"status": state, "services": list(self.catalog.services)}
+        return Answer(200 if state == "ready" else 503, list(JSON), dumps(body))
+
+    def _openapi(self, _: Exchange) -> Answer:
+        return Answer(200, list(JSON), openapi.document(self.catalog))
+
+    def _docs(self, _: Exchange) -> Answer:
+        html = (b"content-type", b"text/html; charset=utf-8")
+        return Answer(200, [html], openapi.page(self.catalog))
+
+
+class _Counted:
+    """One request among those being served."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    def __enter__(self) -> None:
+        self._app._serving += 1  # noqa: SLF001  its own
+        self._app.idle.clear()
+
+    def __exit__(self, *_: object) -> None:
+        self._app._serving -= 1  # noqa: SLF001  its own
+        if not self._app._serving:  # noqa: SLF001  its own
+            self._app.idle.set()
+
+
+def _no_route(exchange: Exchange, catalog: Catalog) -> Problem:
+    if not catalog.ready:  # it may be there soon: "no such path" would be a guess
+        return problem(
+            Code.UNAVAILABLE, "no service is known yet", reason="NOT_READY", retry_after=1.0
+        )
+    return problem(Code.NOT_FOUND, "no such path", reason="NO_ROUTE")
+
+
+def _wrong_method(exchange: Exchange, allow: tuple[str, ...]) -> Answer:
+    allowed = ", ".join(dict.fromkeys(allow))
+    if exchange.method == "OPTIONS":
+        return Answer(HTTPStatus.NO_CONTENT, [(b"allow", allowed.encode())])
+    raise problem(
+        Code.UNIMPLEMENTED,
+        f"{exchange.method} is not a method of this path",
+        reason="METHOD_NOT_ALLOWED",
+        http=405,
+        headers=[("allow", allowed)],
+    )
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    while True:
+        event: Any = await receive()
+        await send({"type": f"{event['type']}.complete"})
+        if event["type"] == "lifespan.shutdown":
+            return

@@ -1,0 +1,196 @@
+"""
+One HTTP request and its answer, above ASGI and below everything that knows gRPC.
+
+The body is read under limits before any work is done for it.  While a call runs, `watched` looks
+whether the client is still there: when it leaves, the block is cancelled and ends in ClientGone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from gateway import headers
+from gateway.invalid import Invalid
+from gateway.settings import Limits
+from gateway.status import Problem, problem
+from mesh.errors import Code
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+RawHeaders = list[tuple[bytes, bytes]]
+
+JSON: RawHeaders = [(b"content-type", b"application/json")]
+# "application/x-www-form-urlencoded" is what `curl -d` says, whatever it sends.
+JSON_TYPES = frozenset({"", "application/json", "text/json", "application/x-www-form-urlencoded"})
+NDJSON_TYPES = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
+
+
+class ClientGone(Exception):
+    """The client has closed its connection: nobody reads the answer."""
+
+
+@dataclass(slots=True)
+class Answer:
+    """What goes back; a `body` that is no bytes is sent piece by piece, each at once."""
+
+    status: int = 200
+    headers: RawHeaders = field(default_factory=list)
+    body: bytes | AsyncIterator[bytes] = b""
+
+
+class Exchange:
+    """A request as it came, and what can be asked of it."""
+
+    __slots__ = ("_receive", "headers", "limits", "method", "path", "query", "scope", "stopping")
+
+    def __init__(
+        self, scope: Scope, receive: Receive, limits: Limits, stopping: asyncio.Event
+    ) -> None:
+        self.scope = scope
+        self.method: str = scope["method"]
+        # The path as it was sent: "%2F" and "/" are different things until the route is known.
+        self.path: str = scope["raw_path"].decode("latin-1")
+        self.query: str = scope["query_string"].decode("latin-1")
+        self.headers: RawHeaders = scope["headers"]
+        self.limits = limits
+        self.stopping = stopping
+        self._receive = receive
+
+    def header(self, name: bytes) -> str:
+        """The header's values, joined; "" when it is not there. `name` is in small letters."""
+        return ", ".join(value.decode("latin-1") for key, value in self.headers if key == name)
+
+    @property
+    def accept(self) -> str:
+        return self.header(b"accept").lower()
+
+    @property
+    def media_type(self) -> str:
+        return self.header(b"content-type").partition(";")[0].strip().lower()
+
+    def metadata(self) -> headers.Metadata:
+        """What the service is told of the request's headers."""
+        client = self.scope.get("client")
+        return headers.metadata(self.headers, str(client[0]) if client else "unknown")
+
+    def timeout(self, default: float | None) -> float | None:
+        """How many seconds the call may take."""
+        asked = headers.timeout(self.headers)
+        return default if asked is None else min(asked, self.limits.max_timeout)
+
+    async def body(self, *, raw: bool = False) -> bytes:
+        """The whole body, or the Problem that it is; JSON unless `raw`."""
+        pieces = [piece async for piece in self.pieces(self.limits.body_bytes)]
+        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        if body and not raw:
+            media_type = self.media_type
+            if media_type not in JSON_TYPES and not media_type.endswith("+json"):
+                raise unsupported(f"a body of {media_type!r} is not read here: send JSON")
+        return self._unpacked(body)
+
+    async def pieces(self, limit: int | None) -> AsyncIterator[bytes]:
+        """The body as it arrives; at most `limit` bytes, each piece within body_seconds."""
+        length = self.header(b"content-length")
+        if limit is not None and length.isdigit() and int(length) > limit:
+            raise too_large(limit)
+        size, more = 0, True
+        while more:
+            try:
+                async with asyncio.timeout(self.limits.body_seconds):
+                    event = await self._receive()
+            except TimeoutError:
+                raise problem(
+                    Code.DEADLINE_EXCEEDED,
+                    f"the body did not arrive within {self.limits.body_seconds:g} s",
+                    reason="BODY_TOO_SLOW",
+                    http=408,
+                    headers=[("connection", "close")],
+                ) from None
+            if event["type"] == "http.disconnect":
+                raise ClientGone
+            piece: bytes = event.get("body", b"")
+            more = event.get("more_body", False)
+            size += len(piece)
+            if limit is not None and size > limit:
+                raise too_large(limit)
+            if piece:
+                yield piece
+
+    def _unpacked(self, body: bytes) -> bytes:
+        encoding = self.header(b"content-encoding").strip().lower()
+        if encoding in ("", "identity"):
+            return body
+        if encoding != "gzip":
+            raise unsupported(f"content-encoding {encoding!r} is not read here")
+        limit = self.limits.body_bytes
+        inflate = zlib.decompressobj(wbits=31)
+        try:
+            plain = inflate.decompress(body, limit + 1)
+        except zlib.error as error:
+            raise Invalid("the body is not gzip", reason="INVALID_ENCODING") from error
+        if len(plain) > limit:  # never inflated further than this
+            raise too_large(limit)
+        if not inflate.eof or inflate.unused_data:
+            raise Invalid("the body is not whole gzip", reason="INVALID_ENCODING")
+        return plain
+
+    @asynccontextmanager
+    async def watched(
+        self, after: float | None = None, body_read: asyncio.Event | None = None
+    ) -> AsyncIterator[None]:
+        """
+        Cancel the block when the client leaves; it is looked for `after` seconds (leave_seconds).
+
+        Most calls are over by then and never pay for the look.  Where the block reads the body
+        itself, `body_read` says when it is done with that.
+        """
+        loop = asyncio.get_running_loop()
+        here = asyncio.current_task()
+        watch: asyncio.Task[None] | None = None
+        gone = False
+
+        async def look() -> None:
+            nonlocal gone
+            if body_read is not None:
+                await body_read.wait()
+            while (await self._receive())["type"] != "http.disconnect":
+                pass
+            gone = True
+            if here is not None:
+                here.cancel()
+
+        def start() -> None:
+            nonlocal watch
+            watch = loop.create_task(look())
+
+        timer = loop.call_later(self.limits.leave_seconds if after is None else after, start)
+        try:
+            yield
+        except asyncio.CancelledError:
+            if gone and here is not None and not here.uncancel():
+                raise ClientGone from None
+            raise
+        finally:
+            timer.cancel()
+            if watch is not None:
+                watch.cancel()
+
+
+def too_large(limit: int) -> Problem:
+    return problem(
+        Code.INVALID_ARGUMENT,
+        f"the body is larger than {limit} bytes",
+        reason="BODY_TOO_LARGE",
+        http=413,
+        headers=[("connection", "close")],
+    )
+
+
+def unsupported(message: str) -> Problem:
+    return problem(Code.INVALID_ARGUMENT, message, reason="UNSUPPORTED_MEDIA_TYPE", http=415)

@@ -1,0 +1,123 @@
+"""
+Which headers cross the gateway, both ways: an allow-list, and nothing else.
+
+    in    Authorization, Idempotency-Key, Traceparent, Tracestate, X-Request-Id,
+          Last-Event-Id                                                             by their names
+          Grpc-Metadata-X, Grpc-Metadata-X-Bin (base64)                             as x, x-bin
+          X-Forwarded-For, X-Forwarded-Host                                         appended, set
+    out   Grpc-Metadata-X of what the service sent; Idempotent-Replayed, Www-Authenticate bare
+
+A value that is not printable ASCII is 400 on the way in and dropped on the way out: what HTTP
+would take as two headers, gRPC must not see as one.
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+from collections.abc import Iterable, Sequence
+
+from gateway.invalid import Invalid, shown
+
+Metadata = list[tuple[str, str | bytes]]
+
+PREFIX = "grpc-metadata-"
+ALLOWED = frozenset(
+    {
+        "authorization",
+        "idempotency-key",
+        "traceparent",
+        "tracestate",
+        "x-request-id",
+        "last-event-id",
+    }
+)
+BARE_OUT = frozenset({"idempotent-replayed", "www-authenticate"})
+# "the connection option ... hop-by-hop" (RFC 9110 7.6.1), what gRPC means by itself, and what
+# would make the service believe that somebody else speaks.
+FORBIDDEN = frozenset(
+    {
+        *("connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade", "te"),
+        *("trailer", "content-type", "content-length", "content-encoding", "accept-encoding"),
+        *("host", "user-agent", "x-forwarded-for", "x-forwarded-host", *ALLOWED),
+    }
+)
+HIDDEN = (FORBIDDEN - ALLOWED) | {"date", "server"}
+_NAME = re.compile(r"[0-9a-z_.-]+")
+_PRINTABLE = re.compile(r"[\x20-\x7e]*")
+_TIMEOUT = re.compile(r"([0-9]{1,8})([HMSmun])")
+_UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
+
+
+def metadata(headers: Iterable[tuple[bytes, bytes]], client: str) -> Metadata:
+    """The call's metadata from the request's headers, or Invalid; `client` is who is connected."""
+    found: Metadata = []
+    seen: dict[str, str] = {}
+    forwarded: list[str] = []
+    for raw_name, raw_value in headers:
+        name = raw_name.decode("latin-1").lower()
+        if name in ALLOWED:
+            value = _value(name, raw_value)
+            if not value:
+                raise Invalid("is empty", name, "INVALID_HEADER")
+            if seen.setdefault(name, value) != value:
+                raise Invalid("is given twice", name, "INVALID_HEADER")
+            found.append((name, value))
+        elif name.startswith(PREFIX):
+            found.append(_custom(name, _value(name, raw_value)))
+        elif name == "x-forwarded-for":
+            forwarded.append(_value(name, raw_value))
+        elif name == "host":
+            found.append(("x-forwarded-host", _value(name, raw_value)))
+    found.append(("x-forwarded-for", ", ".join([*forwarded, client])))
+    return found
+
+
+def timeout(headers: Iterable[tuple[bytes, bytes]]) -> float | None:
+    """Grpc-Timeout in seconds; None when it is not given."""
+    for name, raw in headers:
+        if name.lower() == b"grpc-timeout":
+            text = _value("grpc-timeout", raw)
+            match = _TIMEOUT.fullmatch(text)
+            if match is None:
+                raise Invalid(f"{shown(text)} is not a timeout like 500m", "grpc-timeout")
+            return int(match[1]) * _UNITS[match[2]]
+    return None
+
+
+def response(*metadata: Sequence[tuple[str, str | bytes]] | None) -> list[tuple[bytes, bytes]]:
+    """What of the service's metadata the client is told."""
+    found: list[tuple[bytes, bytes]] = []
+    for name, value in (pair for part in metadata for pair in part or ()):
+        if name in HIDDEN or name.startswith(("grpc-", ":")):
+            continue
+        text = value if isinstance(value, str) else _base64(value)
+        if not _PRINTABLE.fullmatch(text):
+            continue
+        out = name if name in BARE_OUT else PREFIX + name
+        found.append((out.encode("latin-1"), text.encode("latin-1")))
+    return found
+
+
+def _base64(value: bytes) -> str:
+    return binascii.b2a_base64(value, newline=False).decode()
+
+
+def _value(name: str, raw: bytes) -> str:
+    value = raw.decode("latin-1").strip(" \t")
+    if not _PRINTABLE.fullmatch(value):
+        raise Invalid("holds what is not printable ASCII", name, "INVALID_HEADER")
+    return value
+
+
+def _custom(header: str, value: str) -> tuple[str, str | bytes]:
+    name = header.removeprefix(PREFIX)
+    if not _NAME.fullmatch(name) or name in FORBIDDEN or name.startswith("grpc-"):
+        raise Invalid("is not metadata that a client may set", header, "INVALID_HEADER")
+    if not name.endswith("-bin"):
+        return name, value
+    try:
+        padded = value.rstrip("=") + "=" * (-len(value.rstrip("=")) % 4)
+        return name, binascii.a2b_base64(padded, strict_mode=True)
+    except (binascii.Error, ValueError):
+        raise Invalid(f"{shown(value)} is not base64", header, "INVALID_HEADER") from None

@@ -1,0 +1,222 @@
+"""
+The gateway put together: registry, channels, discovery, pages, and granian in this very loop.
+
+    async with Gateway(registry).serving(port=0) as url: ...
+    await Gateway(registry).run(port=8080)                      # until SIGTERM or SIGINT
+
+Stopping: no new connection, /readyz 503, streams end with an error element, the requests being
+served get `drain_seconds`; then the channels close.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+from granian._granian import SocketHolder
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
+from granian.server.embed import Server
+
+import mesh
+from discovery.registry import Registry
+from gateway.app import App
+from gateway.catalog import Version, catalog
+from gateway.compose import Handler, PageRoute
+from gateway.discover import TAG, Following
+from gateway.settings import Limits
+
+log = logging.getLogger(__name__)
+
+BACKLOG = 512
+
+
+class Gateway:
+    """REST for every service of a registry."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        policy: Any = None,
+        *,
+        limits: Limits | None = None,
+        admin_url: str = "",
+    ) -> None:
+        self.limits = limits or Limits()
+        self.app = App(self.limits, admin_url)
+        self._registry = registry
+        self._policy = policy
+        self._pages: list[PageRoute] = []
+        self._versions: dict[str, Sequence[Version]] = {}
+        self._conflicts: set[str] = set()
+        self._channels: dict[str, mesh.Channel] = {}
+        self._entered: set[str] = set()
+        self._answered = False
+
+    # -- what pages are made with
+
+    def get(self, path: str) -> Callable[[Handler], Handler]:
+        """Register a page; see gateway.compose."""
+
+        def register(handler: Handler) -> Handler:
+            self._pages.append(PageRoute(path, handler))
+            self._publish()
+            return handler
+
+        return register
+
+    def channel(self, service: str) -> mesh.Channel:
+        """The mesh channel to `service`, open while the gateway serves; stubs may be made now."""
+        if service not in self._channels:
+            self._channels[service] = mesh.Channel(service, self._policy, registry=self._registry)
+        return self._channels[service]
+
+    # -- serving
+
+    async def run(
+        self, host: str = "127.0.0.1", port: int = 0, started: Callable[[str], None] = log.info
+    ) -> None:
+        """Serve until SIGTERM or SIGINT, then drain; `started` is told the URL."""
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        try:
+            async with self.serving(host, port) as url:
+                started(url)
+                await stop.wait()
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+    @asynccontextmanager
+    async def serving(self, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[str]:
+        """The URL it is served at, on a free port unless told; OSError when the port is taken."""
+        listening = _listen(host, port)
+        async with AsyncExitStack() as stack:
+            stack.callback(listening.close)
+            await stack.enter_async_context(self._following())
+            await stack.enter_async_context(_granian(self.app, listening))
+            stack.push_async_callback(self._drain)
+            shown = f"[{host}]" if ":" in host else host
+            yield f"http://{shown}:{listening.getsockname()[1]}"
+
+    async def _drain(self) -> None:
+        self.app.stopping.set()
+        try:
+            async with asyncio.timeout(self.limits.drain_seconds):
+                await self.app.idle.wait()
+        except TimeoutError:
+            log.warning("requests were cut off after %g s", self.limits.drain_seconds)
+
+    @asynccontextmanager
+    async def _following(self) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            self._stack = stack
+            for service in list(self._channels):
+                await self._open(service)
+            task = asyncio.create_task(self._watch())
+            try:
+                yield
+            finally:
+                task.cancel()
+                await asyncio.wait([task])
+
+    async def _watch(self) -> None:
+        """Follow every service with the tag; one that cannot be followed is tried again."""
+        async with asyncio.TaskGroup() as tasks:
+            followed: set[str] = set()
+            async for services in self._registry.watch_services():
+                self._answered = True
+                self._publish()
+                for name, tags in services.items():
+                    if TAG in tags and name not in followed:
+                        followed.add(name)
+                        tasks.create_task(self._follow(name))
+
+    async def _follow(self, name: str) -> None:
+        channel = await self._open(name)
+        while True:
+            try:
+                await Following(name, self._registry, channel, self._know).run()
+            except* Exception:  # discovery must outlive what it does not understand
+                log.exception("%s: following it failed", name)
+            await asyncio.sleep(1.0)
+
+    async def _open(self, service: str) -> mesh.Channel:
+        channel = self.channel(service)
+        if service not in self._entered:
+            self._entered.add(service)
+            await self._stack.enter_async_context(channel)
+        return channel
+
+    def _know(self, service: str, versions: Sequence[Version]) -> None:
+        if self._versions.get(service) != versions:
+            self._versions[service] = versions
+            self._publish()
+
+    def _publish(self) -> None:
+        self.app.catalog = catalog(
+            self._pages, self._versions, self._conflicts, answered=self._answered
+        )
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        listening.listen(BACKLOG)
+        listening.setblocking(False)
+    except BaseException:
+        listening.close()
+        raise
+    return listening
+
+
+class _Granian(Server):
+    """
+    granian on a socket that is bound already.
+
+    Its own binding sets SO_REUSEPORT, so that a second gateway on the port would start and take
+    half of the requests; ours fails, as it should.
+    """
+
+    def __init__(self, app: App, listening: socket.socket) -> None:
+        host, port = listening.getsockname()[:2]
+        super().__init__(
+            app,
+            address=host,
+            port=port,
+            interface=Interfaces.ASGINL,
+            http=HTTPModes.auto,
+            http1_settings=HTTP1Settings(header_read_timeout=10_000, max_buffer_size=64 * 1024),
+            log_enabled=False,
+        )
+        self._listening = listening
+
+    def _init_shared_socket(self) -> None:
+        # granian closes what it is given; it gets a descriptor of its own.
+        holder: Any = SocketHolder
+        self._shd: Any = holder(self._listening.dup().detach(), False, BACKLOG)
+        self._ssp = None
+
+
+@asynccontextmanager
+async def _granian(app: App, listening: socket.socket) -> AsyncIterator[None]:
+    logging.getLogger("granian").setLevel(logging.ERROR)
+    server: Any = _Granian(app, listening)
+    serving = asyncio.create_task(server.serve())
+    await asyncio.sleep(0)
+    try:
+        yield
+    finally:
+        server.stop()
+        await asyncio.wait([serving], timeout=2.0)
+        serving.cancel()
