@@ -97,6 +97,8 @@ class Local:
         if not enable:
             self.remove_check(check_id)
             return
+        if check_id in self._mine:  # it stays as it began, reason and all
+            return
         self._put(
             CheckRecord(
                 self.node,
@@ -114,6 +116,8 @@ class Local:
     def maintain_node(self, *, enable: bool, reason: str) -> None:
         if not enable:
             self.remove_check("_node_maintenance")
+            return
+        if "_node_maintenance" in self._mine:
             return
         self._put(
             CheckRecord(
