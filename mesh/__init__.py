@@ -13,26 +13,59 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mesh.balance.least_request import LeastRequest as LeastRequest
+    from mesh.balance.round_robin import RoundRobin as RoundRobin
     from mesh.client.channel import Channel as Channel
+    from mesh.client.intercept import interceptors as interceptors
+    from mesh.client.sync import SyncChannel as SyncChannel
+    from mesh.client.sync_intercept import sync_interceptors as sync_interceptors
     from mesh.errors import Code as Code
     from mesh.errors import MeshError as MeshError
     from mesh.errors import StatusError as StatusError
     from mesh.inbound import detached as detached
+    from mesh.policy.breaker import Breaker as Breaker
+    from mesh.policy.bulkhead import Bulkhead as Bulkhead
+    from mesh.policy.config import Policy as Policy
+    from mesh.policy.config import Rules as Rules
+    from mesh.policy.retry import Retry as Retry
+    from mesh.server.server import Server as Server
 
 _HOMES = {
+    "Breaker": "mesh.policy.breaker",
+    "Bulkhead": "mesh.policy.bulkhead",
     "Channel": "mesh.client.channel",
     "Code": "mesh.errors",
+    "LeastRequest": "mesh.balance.least_request",
     "MeshError": "mesh.errors",
+    "Policy": "mesh.policy.config",
+    "Retry": "mesh.policy.retry",
+    "RoundRobin": "mesh.balance.round_robin",
+    "Rules": "mesh.policy.config",
+    "Server": "mesh.server.server",
     "StatusError": "mesh.errors",
+    "SyncChannel": "mesh.client.sync",
     "detached": "mesh.inbound",
+    "interceptors": "mesh.client.intercept",
+    "sync_interceptors": "mesh.client.sync_intercept",
 }
 
 __all__ = [
+    "Breaker",
+    "Bulkhead",
     "Channel",
     "Code",
+    "LeastRequest",
     "MeshError",
+    "Policy",
+    "Retry",
+    "RoundRobin",
+    "Rules",
+    "Server",
     "StatusError",
+    "SyncChannel",
     "detached",
+    "interceptors",
+    "sync_interceptors",
 ]
 
 

@@ -7,26 +7,24 @@ the metadata are looked at.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
 
-from mesh.call import Call, Kind, Metadata
+from mesh.call import Call, Kind, Metadata, Method
 from mesh.client import contract, wire
 from mesh.client.calls import UnaryUnaryCall
 from mesh.client.pool import Link
 from mesh.client.streams import UnaryStreamCall
 from mesh.client.writing import Source, StreamStreamCall, StreamUnaryCall
-from mesh.inbound import INBOUND
 
 if TYPE_CHECKING:
     from mesh.client.channel import Channel
     from mesh.client.sync import SyncChannel
 
-TRACEPARENT = "traceparent"
 # grpc's blocking servers say 9.2e18 s where a call has no deadline; passed on, that fails at once.
 FOREVER = 1e9
 
@@ -73,17 +71,11 @@ class MultiCallable:
         self,
         request: Any,
         timeout: float | None,
-        metadata: Sequence[tuple[str, str | bytes]] | None,
+        metadata: Iterable[tuple[str, str | bytes]] | None,
         wait_for_ready: bool | None,
     ) -> Call:
         self.channel.check()
-        given: Metadata = tuple(metadata) if metadata else ()
-        inbound = INBOUND.get()
-        if inbound is not None and inbound.traceparent and not _traced(given):
-            given = (*given, (TRACEPARENT, inbound.traceparent))
-        deadline = None if timeout is None or timeout >= FOREVER else monotonic() + timeout
-        key = contract.key_of(request, self._keyed, given) if given or self._keyed else None
-        return Call(self._method, request, given, deadline, bool(wait_for_ready), key)
+        return new_call(self._method, self._keyed, request, timeout, metadata, wait_for_ready)
 
     def _options(
         self,
@@ -100,8 +92,19 @@ class MultiCallable:
         return options
 
 
-def _traced(metadata: Metadata) -> bool:
-    return any(name == TRACEPARENT for name, _ in metadata)
+def new_call(
+    method: Method,
+    keyed: bool,
+    request: Any,
+    timeout: float | None,
+    metadata: Iterable[tuple[str, str | bytes]] | None,
+    wait_for_ready: bool | None,
+) -> Call:
+    """The logical call that a caller asks for."""
+    given: Metadata = tuple(metadata) if metadata else ()
+    deadline = None if timeout is None or timeout >= FOREVER else monotonic() + timeout
+    key = contract.key_of(request, keyed, given) if given or keyed else None
+    return Call(method, request, given, deadline, bool(wait_for_ready), key)
 
 
 class UnaryUnary(MultiCallable, grpc.aio.UnaryUnaryMultiCallable[Any, Any]):

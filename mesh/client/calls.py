@@ -148,7 +148,9 @@ class Outcome(grpc.aio.Call):
         return cast("grpc.aio.Metadata", await self._told("initial_metadata"))
 
     async def trailing_metadata(self) -> grpc.aio.Metadata:
-        return cast("grpc.aio.Metadata", await self._told("trailing_metadata"))
+        told = cast("grpc.aio.Metadata", await self._told("trailing_metadata"))
+        # What layers say of the reply, such as that it is a fallback.
+        return told + grpc.aio.Metadata(*self._call.notes) if self._call.notes else told
 
     async def code(self) -> grpc.StatusCode:
         return cast("grpc.StatusCode", await self._told("code"))

@@ -14,22 +14,23 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from random import Random
-from time import monotonic
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import grpc
 import grpc.aio
 
 import discovery
-from discovery.model import Snapshot
+from discovery.model import Endpoint, Snapshot
 from discovery.registry import Registry
 from mesh.client import callables
 from mesh.client import target as targets
+from mesh.client.flows import flows
 from mesh.client.follow import follow
-from mesh.client.plain import Memory, column
 from mesh.client.pool import Options, Pool
+from mesh.column import Memory
+from mesh.policy.config import Policy
+from mesh.telemetry.events import Emit
 
 CLOSED, OPEN, FRESH = "closed", "open", "fresh"
 # How long entering waits to learn who is there; a registry that is away must not stop a start.
@@ -42,18 +43,20 @@ class Channel(grpc.aio.Channel):
     def __init__(
         self,
         target: str,
-        policy: Any = None,
+        policy: Policy | None = None,
         *,
         registry: Registry | None = None,
         options: Options = (),
         credentials: grpc.ChannelCredentials | None = None,
         drain_seconds: float = 30.0,
+        emit: Emit | None = None,
     ) -> None:
         self.target = target
         self.secure = credentials is not None
         self.active: set[Any] = set()
         self._where = targets.parse(target)
         self._registry = registry
+        self._emit = emit
         self._memory = Memory()
         self.policy = policy
         self._make_pool = partial(
@@ -70,13 +73,14 @@ class Channel(grpc.aio.Channel):
         self.loop: asyncio.AbstractEventLoop
 
     @property
-    def policy(self) -> Any:
+    def policy(self) -> Policy:
+        """What is in force; assign another and the calls that start then follow it."""
         return self._policy
 
     @policy.setter
-    def policy(self, policy: Any) -> None:
-        self.flow = column(policy, self._memory, clock=monotonic, rng=Random(), emit=None)
-        self._policy = policy
+    def policy(self, policy: Policy | None) -> None:
+        self._policy = policy or Policy.production()
+        self.flow = flows(self._policy, self._memory, emit=self._emit)
 
     def check(self) -> None:
         """Raise unless calls can be made now."""
@@ -150,8 +154,9 @@ class Channel(grpc.aio.Channel):
             task.cancel()
             await asyncio.wait([task])
 
-    def _ready(self, endpoint_id: str, ready: bool) -> None:
-        self._memory.set_ready(endpoint_id, ready)
+    def _ready(self, endpoint: Endpoint, ready: bool | None) -> None:
+        # None, "not known", makes calls wait where False would make them fail.
+        self._memory.set_ready(endpoint.id, cast("bool", ready), endpoint.address)
         self._stir()
 
     def _stir(self) -> None:

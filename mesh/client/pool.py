@@ -45,6 +45,11 @@ def merged(options: Options) -> tuple[tuple[str, Any], ...]:
     return tuple({**OPTIONS, **dict(options)}.items())
 
 
+def reachable(state: grpc.ChannelConnectivity) -> bool | None:
+    """Whether calls on a channel in this state get through; None while it is finding out."""
+    return None if state in WAITING else state is READY
+
+
 class Link:
     """The connection to one endpoint; `callables` holds grpc's multi-callables by who asked."""
 
@@ -68,11 +73,11 @@ class Link:
 
 
 class Pool:
-    """All links of one channel; `on_ready(endpoint_id, ready)` hears of every change."""
+    """All links of one channel; `on_ready(endpoint, ready)` hears of every change."""
 
     def __init__(
         self,
-        on_ready: Callable[[str, bool], None],
+        on_ready: Callable[[Endpoint, bool | None], None],
         *,
         options: Options = (),
         credentials: grpc.ChannelCredentials | None = None,
@@ -94,7 +99,6 @@ class Pool:
                 link.endpoint = endpoint
             else:
                 self._leave(self.links.pop(name))
-                self._on_ready(name, False)
         for name, endpoint in wanted.items():
             if name not in self.links:
                 self.links[name] = self._open(endpoint)
@@ -122,12 +126,12 @@ class Pool:
         return link
 
     async def _watch(self, link: Link) -> None:
-        ready = False
+        known: bool | None = None
         while True:
             state = link.channel.get_state(try_to_connect=True)
-            if (state is READY) is not ready and self.links.get(link.endpoint.id) is link:
-                ready = state is READY
-                self._on_ready(link.endpoint.id, ready)
+            if reachable(state) is not known:
+                known = reachable(state)
+                self._on_ready(link.endpoint, known)
             await link.channel.wait_for_state_change(state)
 
     def _leave(self, link: Link) -> None:

@@ -20,6 +20,11 @@ from mesh.call import Call
 KEPT_BYTES = 256 * 1024
 
 
+def size_of(message: Any) -> int:
+    """Bytes on the wire, of a message serialized or (under somebody else's channel) not yet."""
+    return len(message) if isinstance(message, bytes) else int(message.ByteSize())
+
+
 class Pulse:
     """Wakes everyone who waits, each time something changed."""
 
@@ -42,14 +47,14 @@ class Requests:
         self.ended = False
         self.connected = False
         self._call = call
-        self._kept: list[bytes] = []
+        self._kept: list[Any] = []
         self._kept_bytes = 0
         self._written = 0
         self._passed = 0
         self._direct: Any = None
         self._pulse = Pulse()
 
-    async def write(self, message: bytes) -> bool:
+    async def write(self, message: Any) -> bool:
         """Send one message; returns when an attempt took it, False when the call ended instead."""
         if self._direct is not None:
             await self._direct.write(message)
@@ -57,7 +62,7 @@ class Requests:
         self._kept.append(message)
         self._written += 1
         place = self._written
-        self._kept_bytes += len(message)
+        self._kept_bytes += size_of(message)
         if self._kept_bytes > KEPT_BYTES:
             self._call.committed = True
         self._pulse.beat()

@@ -16,23 +16,24 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import AsyncExitStack
 from functools import partial
-from random import Random
-from time import monotonic
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import grpc
 
 import discovery
-from discovery.model import Snapshot
+from discovery.model import Endpoint, Snapshot
 from discovery.registry import Registry
 from mesh.client import sync_callables as callables
 from mesh.client import target as targets
+from mesh.client.flows import flows
 from mesh.client.follow import follow
-from mesh.client.plain import Memory, column
 from mesh.client.pool import READY, Options
 from mesh.client.sync_pool import SyncPool
+from mesh.column import Memory
 from mesh.drive import Blocking
+from mesh.policy.config import Policy
+from mesh.telemetry.events import Emit
 
 FIRST_SNAPSHOT_SECONDS = 2.0
 CLOSING_SECONDS = 5.0
@@ -45,12 +46,13 @@ class SyncChannel(grpc.Channel):
     def __init__(
         self,
         target: str,
-        policy: Any = None,
+        policy: Policy | None = None,
         *,
         registry: Registry | None = None,
         options: Options = (),
         credentials: grpc.ChannelCredentials | None = None,
         drain_seconds: float = 30.0,
+        emit: Emit | None = None,
     ) -> None:
         self.target = target
         self.secure = credentials is not None
@@ -58,6 +60,7 @@ class SyncChannel(grpc.Channel):
         self.driver = Blocking()
         self._where = targets.parse(target)
         self._registry = registry
+        self._emit = emit
         self._memory = Memory()
         self.policy = policy
         self._make_pool = partial(
@@ -75,13 +78,15 @@ class SyncChannel(grpc.Channel):
         self.pool: SyncPool
 
     @property
-    def policy(self) -> Any:
+    def policy(self) -> Policy:
+        """What is in force; assign another and the calls that start then follow it."""
         return self._policy
 
     @policy.setter
-    def policy(self, policy: Any) -> None:
-        self.flow = column(policy, self._memory, clock=monotonic, rng=Random(), emit=None)
-        self._policy = policy
+    def policy(self, policy: Policy | None) -> None:
+        with self.driver.lock:
+            self._policy = policy or Policy.production()
+            self.flow = flows(self._policy, self._memory, emit=self._emit)
 
     def check(self) -> None:
         """Raise unless calls can be made now."""
@@ -139,8 +144,9 @@ class SyncChannel(grpc.Channel):
         self._first.set()
         self._tell()
 
-    def _ready(self, endpoint_id: str, ready: bool) -> None:
-        self._memory.set_ready(endpoint_id, ready)
+    def _ready(self, endpoint: Endpoint, ready: bool | None) -> None:
+        # None, "not known", makes calls wait where False would make them fail.
+        self._memory.set_ready(endpoint.id, cast("bool", ready), endpoint.address)
         if self._background is not None:
             self._background.call(self._tell)
 

@@ -4,21 +4,29 @@ What a blocking stub holds for each of its methods.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import grpc
 
 from mesh.call import Call, Kind
-from mesh.client import status
+from mesh.client import status, wire
 from mesh.client.callables import MultiCallable
-from mesh.client.sync_calls import SyncCall, SyncStream, UnaryAttempts
+from mesh.client.sync_calls import SyncFuture, SyncStream, UnaryAttempts, link_of
 from mesh.client.sync_requests import Replay
 from mesh.errors import MeshError
 
 
 class SyncMultiCallable(MultiCallable):
     """One method of one blocking stub."""
+
+    @contextmanager
+    def begun(self, call: Call, request: Any, options: dict[str, Any]) -> Iterator[Any]:
+        """One attempt's call of grpc's own, in flight until the block is left."""
+        link = link_of(self.channel.pool.links, call)
+        with link.busy():
+            yield link.callable(self)(request, wire.timeout(call), wire.metadata(call), **options)
 
     def _blocked(self, call: Call, options: dict[str, Any], replay: Replay | None) -> Any:
         """The reply and grpc's call that brought it, by a flow run on this thread."""
@@ -71,7 +79,7 @@ class SyncUnaryUnary(SyncMultiCallable, grpc.UnaryUnaryMultiCallable):  # type: 
         compression: grpc.Compression | None = None,
     ) -> Any:
         call = self._call(request, timeout, metadata, wait_for_ready)
-        return SyncCall(self, call, self._options(credentials, compression))
+        return SyncFuture(self, call, self._options(credentials, compression))
 
 
 class SyncUnaryStream(SyncMultiCallable, grpc.UnaryStreamMultiCallable):  # type: ignore[type-arg]
@@ -130,7 +138,7 @@ class SyncStreamUnary(SyncMultiCallable, grpc.StreamUnaryMultiCallable):  # type
     ) -> Any:
         call = self._call(None, timeout, metadata, wait_for_ready)
         options = self._options(credentials, compression)
-        return SyncCall(self, call, options, Replay(request_iterator, self.serializer))
+        return SyncFuture(self, call, options, Replay(request_iterator, self.serializer))
 
 
 class SyncStreamStream(SyncMultiCallable, grpc.StreamStreamMultiCallable):  # type: ignore[type-arg]

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from contextvars import copy_context
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import grpc
 
@@ -19,9 +20,9 @@ from mesh.call import Call
 from mesh.client import status, wire
 from mesh.client.pool import READY
 from mesh.client.sync_requests import Replay
-from mesh.drive import Stopped, expired
-from mesh.errors import CallFailed, Code, MeshError, Processed
-from mesh.flow import Signal
+from mesh.drive import Blocking, Stopped
+from mesh.errors import Code, MeshError
+from mesh.flow import Inner, Signal
 
 if TYPE_CHECKING:
     from mesh.client.sync_callables import SyncMultiCallable
@@ -35,15 +36,34 @@ def link_of(links: dict[str, SyncLink], call: Call) -> SyncLink:
     """The link to the endpoint that the column chose, connected; else CallFailed."""
     link = None if call.endpoint is None else links.get(call.endpoint.id)
     if link is None:
-        raise CallFailed(Code.UNAVAILABLE, "the endpoint has left", processed=Processed.NO)
+        raise wire.unsent(Code.UNAVAILABLE, call.endpoint)
     if link.state is not READY:
         remaining = call.remaining(monotonic())
         if not link.connected(call.wait_for_ready, remaining):
-            if remaining is not None and call.remaining(monotonic()) == 0.0:
-                raise expired(call)
-            message = f"{link.endpoint.id} at {link.endpoint.address} cannot be reached"
-            raise CallFailed(Code.UNAVAILABLE, message, processed=Processed.NO)
+            late = remaining is not None and call.remaining(monotonic()) == 0.0
+            raise wire.unsent(Code.DEADLINE_EXCEEDED if late else Code.UNAVAILABLE, link.endpoint)
     return link
+
+
+class SyncCalls(Protocol):
+    """What all calls of one blocking channel share."""
+
+    active: set[Any]
+    driver: Blocking
+    flow: Inner
+
+
+class SyncMethod(Protocol):
+    """A method of a blocking stub: how a stream on it is begun, whatever the channel."""
+
+    @property
+    def channel(self) -> SyncCalls: ...
+
+    def begun(
+        self, call: Call, request: Any, options: dict[str, Any]
+    ) -> AbstractContextManager[Any]:
+        """One attempt's call of grpc's own, in flight until the block is left."""
+        ...
 
 
 class UnaryAttempts:
@@ -88,12 +108,12 @@ def _awaited(future: Any, stop: Signal, lock: threading.RLock) -> Any:
             stop.unsubscribe(future.cancel)
 
 
-class SyncCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-arg]
+class RpcConversation(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-arg]
     """A call whose flow runs on a thread of its own."""
 
     def __init__(
         self,
-        multi: SyncMultiCallable,
+        multi: SyncMethod,
         call: Call,
         options: dict[str, Any],
         replay: Replay | None = None,
@@ -132,10 +152,7 @@ class SyncCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-arg]
         self._settle(reply, error)
 
     def _attempt(self, call: Call, stop: Signal | None) -> Any:
-        attempts = UnaryAttempts(self._multi, self._options, self._replay)
-        reply = attempts(call, stop)
-        self._inner = attempts.inner
-        return reply
+        raise NotImplementedError
 
     def _settle(self, reply: Any, error: BaseException | None) -> None:
         with self._turned:
@@ -241,7 +258,19 @@ class SyncCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-arg]
         return getattr(answering, question)()
 
 
-class SyncStream(SyncCall):
+class SyncFuture(RpcConversation):
+    """A call with one reply, for later."""
+
+    _multi: SyncMultiCallable
+
+    def _attempt(self, call: Call, stop: Signal | None) -> Any:
+        attempts = UnaryAttempts(self._multi, self._options, self._replay)
+        reply = attempts(call, stop)
+        self._inner = attempts.inner
+        return reply
+
+
+class SyncStream(RpcConversation):
     """A call with streamed replies; iterate it."""
 
     def __iter__(self) -> Iterator[Any]:
@@ -281,11 +310,8 @@ class SyncStream(SyncCall):
 
     def _attempt(self, call: Call, stop: Signal | None) -> Any:
         channel = self._multi.channel
-        link = link_of(channel.pool.links, call)
         request = call.request if self._replay is None else self._replay.attempt(call)
-        multi = link.callable(self._multi)
-        with link.busy():
-            inner = multi(request, wire.timeout(call), wire.metadata(call), **self._options)
+        with self._multi.begun(call, request, self._options) as inner:
             ended = threading.Event()
             if not inner.add_callback(ended.set):
                 ended.set()

@@ -16,7 +16,7 @@ from typing import Any
 import grpc
 
 from discovery.model import Endpoint
-from mesh.client.pool import READY, Options, merged
+from mesh.client.pool import READY, Options, merged, reachable
 
 # grpc's own thread asks every 0.2 s whether anyone still subscribes, and dies with a traceback when
 # the channel was closed meanwhile: it is given time to end first.
@@ -86,8 +86,8 @@ class SyncLink:
         with self._turned:
             was, self.state = self.state, state
             self._turned.notify_all()
-            if (was is READY) is not (state is READY):
-                self._changed(self, state is READY)
+            if reachable(was) is not reachable(state):
+                self._changed(self.endpoint, reachable(state))
         if state is grpc.ChannelConnectivity.IDLE:
             # Only a subscription can ask a blocking channel to connect again.
             self._channel.subscribe(_nobody, try_to_connect=True)
@@ -95,11 +95,11 @@ class SyncLink:
 
 
 class SyncPool:
-    """All links of one blocking channel; `on_ready(endpoint_id, ready)` runs under the lock."""
+    """All links of one blocking channel; `on_ready(endpoint, ready)` runs under the lock."""
 
     def __init__(
         self,
-        on_ready: Callable[[str, bool], None],
+        on_ready: Callable[[Endpoint, bool | None], None],
         lock: threading.RLock,
         *,
         options: Options = (),
@@ -123,7 +123,6 @@ class SyncPool:
                 link.endpoint = endpoint
             else:
                 del self.links[name]
-                self._on_ready(name, False)
                 draining = asyncio.ensure_future(asyncio.to_thread(link.close, self._drain_seconds))
                 self._draining[draining] = link
                 draining.add_done_callback(self._draining.pop)
@@ -145,11 +144,7 @@ class SyncPool:
             channel = grpc.insecure_channel(endpoint.address, self._options)
         else:
             channel = grpc.secure_channel(endpoint.address, self._credentials, self._options)
-        return SyncLink(endpoint, channel, self._lock, self._turned)
-
-    def _turned(self, link: SyncLink, ready: bool) -> None:
-        if self.links.get(link.endpoint.id) in (link, None):
-            self._on_ready(link.endpoint.id, ready)
+        return SyncLink(endpoint, channel, self._lock, self._on_ready)
 
 
 def _nobody(state: grpc.ChannelConnectivity) -> None:

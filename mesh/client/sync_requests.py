@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 from mesh.call import Call
-from mesh.client.requests import KEPT_BYTES
+from mesh.client.requests import KEPT_BYTES, size_of
 
 
 class Replay:
@@ -22,14 +23,14 @@ class Replay:
         self._source = iter(source)
         self._serializer = serializer
         self._turned = threading.Condition()
-        self._kept: list[bytes] = []
+        self._kept: list[Any] = []
         self._dropped = 0
         self._bytes = 0
         self._pulling = False
         self._exhausted = False
         self._error: BaseException | None = None
 
-    def attempt(self, call: Call) -> Iterator[bytes]:
+    def attempt(self, call: Call) -> Iterator[Any]:
         """All requests from the first on, for one attempt."""
         place = 0
         while (message := self._take(place, call)) is not None:
@@ -43,7 +44,7 @@ class Replay:
             self._kept.clear()
             self._turned.notify_all()
 
-    def _take(self, place: int, call: Call) -> bytes | None:
+    def _take(self, place: int, call: Call) -> Any:
         while True:
             with self._turned:
                 self._turned.wait_for(
@@ -66,11 +67,11 @@ class Replay:
             self._pull(call)
 
     def _pull(self, call: Call) -> None:
-        message: bytes | None = None
+        message: Any = None
         error: BaseException | None = None
         try:
             request = next(self._source)
-            message = request if self._serializer is None else self._serializer(request)  # type: ignore[assignment]
+            message = request if self._serializer is None else self._serializer(request)
         except StopIteration:
             pass
         except BaseException as raised:  # noqa: BLE001 - it belongs to whichever attempt reads on
@@ -81,7 +82,7 @@ class Replay:
                 self._exhausted, self._error = True, error
             else:
                 self._kept.append(message)
-                self._bytes += len(message)
+                self._bytes += size_of(message)
                 if self._bytes > KEPT_BYTES:
                     call.committed = True
             self._turned.notify_all()

@@ -11,13 +11,16 @@ import asyncio
 from time import monotonic
 from typing import Any, Protocol
 
+from discovery.model import Endpoint
 from mesh.call import Call, Metadata
 from mesh.client.pool import READY, Link, Pool
-from mesh.drive import expired
 from mesh.errors import CallFailed, Code, Processed
 from mesh.flow import Inner
 
+TRACEPARENT = "traceparent"
+CRITICALITY = "x-mesh-criticality"
 PREVIOUS = "grpc-previous-rpc-attempts"
+RETRIED_FOR = "x-mesh-retried-for"
 
 
 class Calls(Protocol):
@@ -25,14 +28,19 @@ class Calls(Protocol):
 
     active: set[Any]
     flow: Inner
-    loop: asyncio.AbstractEventLoop
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop: ...
 
 
 class Method(Protocol):
     """A method of a stub: how a call on it is begun, whatever the channel."""
 
-    channel: Calls
-    serializer: Any
+    @property
+    def channel(self) -> Calls: ...
+
+    @property
+    def serializer(self) -> Any: ...
 
     async def begin(
         self, call: Call, request: Any, options: dict[str, Any]
@@ -45,8 +53,7 @@ async def link_of(pool: Pool, call: Call) -> Link:
     """The link to the endpoint that the column chose, connected; else nothing was processed."""
     link = None if call.endpoint is None else pool.links.get(call.endpoint.id)
     if link is None:
-        # It left between the pick and the attempt.
-        raise CallFailed(Code.UNAVAILABLE, "the endpoint has left", processed=Processed.NO)
+        raise unsent(Code.UNAVAILABLE, call.endpoint)  # it left after the pick
     if link.channel.get_state() is not READY:
         await _connect(link, call)
     return link
@@ -57,10 +64,16 @@ async def _connect(link: Link, call: Call) -> None:
         async with asyncio.timeout(call.remaining(monotonic())):
             ready = await link.connected(call.wait_for_ready)
     except TimeoutError:
-        raise expired(call) from None
+        raise unsent(Code.DEADLINE_EXCEEDED, link.endpoint) from None
     if not ready:
-        message = f"{link.endpoint.id} at {link.endpoint.address} cannot be reached"
-        raise CallFailed(Code.UNAVAILABLE, message, processed=Processed.NO)
+        raise unsent(Code.UNAVAILABLE, link.endpoint)
+
+
+def unsent(code: Code, endpoint: Endpoint | None) -> CallFailed:
+    """The attempt ended before it was handed to grpc."""
+    where = "its endpoint" if endpoint is None else f"{endpoint.id} at {endpoint.address}"
+    message = f"no connection to {where}" + (" in time" if code is Code.DEADLINE_EXCEEDED else "")
+    return CallFailed(code, message, processed=Processed.NO)
 
 
 def timeout(call: Call) -> float | None:
@@ -69,15 +82,23 @@ def timeout(call: Call) -> float | None:
         return None
     remaining = call.deadline - monotonic()
     if remaining <= 0.0:
-        raise expired(call)
+        raise CallFailed(Code.DEADLINE_EXCEEDED, "Deadline Exceeded", processed=Processed.NO)
     return remaining
 
 
 def metadata(call: Call) -> Metadata | None:
-    """The caller's metadata, and from the second attempt on how many went before (gRFC A6)."""
-    if call.attempt > 1:
-        return call.with_metadata(((PREVIOUS, str(call.attempt - 1)),))
-    return call.metadata or None
+    """The caller's metadata, and what this attempt adds to it."""
+    if call.attempt == 1 and not call.traceparent and not call.criticality:
+        return call.metadata or None
+    extra = [
+        (TRACEPARENT, call.traceparent),
+        (CRITICALITY, call.criticality),
+        # "grpc-previous-rpc-attempts [...] is not present on the first attempt" - gRFC A6
+        (PREVIOUS, str(call.attempt - 1) if call.attempt > 1 else ""),
+        (RETRIED_FOR, call.retried_for),
+    ]
+    given = {name for name, _ in call.metadata}
+    return call.with_metadata([pair for pair in extra if pair[1] and pair[0] not in given])
 
 
 def recalled(link: Link | None) -> CallFailed | None:

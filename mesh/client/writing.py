@@ -58,6 +58,11 @@ class Writing(grpc.aio.Call):
             self._poller.cancel()
         return True
 
+    @property
+    def _done_writing_flag(self) -> bool:
+        # grpc.aio asks this of the call that an interceptor returned.
+        return self._requests.closed
+
     def _writes(self) -> None:
         if self._poller is not None:
             raise grpc.aio.UsageError(MIXED)

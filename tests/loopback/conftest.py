@@ -14,6 +14,8 @@ import pytest
 from discovery.memory import MemoryRegistry
 from discovery.model import Instance
 from mesh.client.channel import Channel
+from mesh.client.intercept import interceptors
+from mesh.policy.config import Policy
 
 Handler = Callable[[Any, Any], Any]
 
@@ -153,12 +155,19 @@ async def world() -> AsyncIterator[World]:
 
 @pytest.fixture(params=["plain", "mesh"])
 async def channel(request: pytest.FixtureRequest, world: World) -> AsyncIterator[Any]:
-    opened = (
+    opened: Any = (
         grpc.aio.insecure_channel(f"127.0.0.1:{world.port}")
         if request.param == "plain"
-        else Channel("echo", registry=world.registry)
+        else Channel("echo", Policy(), registry=world.registry)
     )
     async with opened as channel:
+        yield channel
+
+
+@pytest.fixture
+async def intercepted(world: World) -> AsyncIterator[grpc.aio.Channel]:
+    address = f"127.0.0.1:{world.port}"
+    async with grpc.aio.insecure_channel(address, interceptors=interceptors()) as channel:
         yield channel
 
 

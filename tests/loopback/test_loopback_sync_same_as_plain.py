@@ -13,6 +13,7 @@ import grpc
 import pytest
 
 from mesh.client.sync import SyncChannel
+from mesh.policy.config import Policy
 
 
 @pytest.fixture(params=["plain", "mesh"])
@@ -20,7 +21,7 @@ async def channel(request: pytest.FixtureRequest, world: Any) -> AsyncIterator[A
     def opened() -> Any:
         if request.param == "plain":
             return grpc.insecure_channel(f"127.0.0.1:{world.port}")
-        return SyncChannel("echo", registry=world.registry).__enter__()
+        return SyncChannel("echo", Policy(), registry=world.registry).__enter__()
 
     channel = await asyncio.to_thread(opened)
     yield channel

@@ -1,0 +1,187 @@
+"""
+The column on a blocking grpc channel of one's own.
+
+    grpc.intercept_channel(channel, *mesh.sync_interceptors(policy))
+
+A unary call's flow runs on the calling thread, also for `future()`, which then returns a finished
+one: grpc does not tell an interceptor which of the two was asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import grpc
+
+from mesh.call import Call, Kind
+from mesh.client import contract, status, wire
+from mesh.client.callables import new_call
+from mesh.client.flows import flows
+from mesh.client.sync_calls import SyncStream
+from mesh.client.sync_requests import Replay
+from mesh.column import Memory
+from mesh.drive import Blocking
+from mesh.errors import MeshError
+from mesh.flow import Signal
+from mesh.policy.config import Policy
+from mesh.telemetry.events import Emit
+
+
+def sync_interceptors(policy: Policy | None = None, *, emit: Emit | None = None) -> tuple[Any, ...]:
+    """Interceptors for one channel; they share one memory."""
+    return (_Interceptor(policy, emit),)
+
+
+class _Details(NamedTuple):
+    method: str
+    timeout: float | None
+    metadata: Any
+    credentials: Any
+    wait_for_ready: bool | None
+    compression: Any
+
+
+class _Method:
+    """The rest of the channel's interceptors, as a method to begin attempts on."""
+
+    def __init__(self, channel: _Interceptor, continuation: Any, details: Any) -> None:
+        self.channel = channel
+        self._continuation = continuation
+        self._details = details
+
+    @contextmanager
+    def begun(self, call: Call, request: Any, options: dict[str, Any]) -> Iterator[Any]:
+        """One attempt's call of grpc's own."""
+        given = self._details
+        details = _Details(
+            given.method,
+            wire.timeout(call),
+            wire.metadata(call),
+            given.credentials,
+            given.wait_for_ready,
+            given.compression,
+        )
+        yield self._continuation(details, request)
+
+    def call(self, kind: Kind, request: Any) -> Call:
+        """The logical call that these details describe."""
+        given = self._details
+        method, keyed = contract.read(given.method, kind)
+        return new_call(method, keyed, request, given.timeout, given.metadata, given.wait_for_ready)
+
+
+class _Interceptor(
+    grpc.UnaryUnaryClientInterceptor,
+    grpc.UnaryStreamClientInterceptor,
+    grpc.StreamUnaryClientInterceptor,
+    grpc.StreamStreamClientInterceptor,
+):
+    """All four kinds of calls on the one server behind the channel."""
+
+    def __init__(self, policy: Policy | None, emit: Emit | None) -> None:
+        self.active: set[Any] = set()
+        self.driver = Blocking()
+        self.flow = flows(policy, Memory(), emit=emit, balanced=False)
+
+    def intercept_unary_unary(
+        self, continuation: Any, client_call_details: Any, request: Any
+    ) -> Any:
+        method = _Method(self, continuation, client_call_details)
+        return self._blocked(method, method.call(Kind.UNARY_UNARY, request), None)
+
+    def intercept_unary_stream(
+        self, continuation: Any, client_call_details: Any, request: Any
+    ) -> Any:
+        method = _Method(self, continuation, client_call_details)
+        return SyncStream(method, method.call(Kind.UNARY_STREAM, request), {})
+
+    def intercept_stream_unary(
+        self, continuation: Any, client_call_details: Any, request_iterator: Any
+    ) -> Any:
+        method = _Method(self, continuation, client_call_details)
+        replay = Replay(request_iterator, None)
+        return self._blocked(method, method.call(Kind.STREAM_UNARY, None), replay)
+
+    def intercept_stream_stream(
+        self, continuation: Any, client_call_details: Any, request_iterator: Any
+    ) -> Any:
+        method = _Method(self, continuation, client_call_details)
+        replay = Replay(request_iterator, None)
+        return SyncStream(method, method.call(Kind.STREAM_STREAM, None), {}, replay)
+
+    def _blocked(self, method: _Method, call: Call, replay: Replay | None) -> Any:
+        answered: list[Any] = []
+
+        def attempt(call: Call, stop: Signal | None) -> Any:
+            request = call.request if replay is None else replay.attempt(call)
+            with method.begun(call, request, {}) as outcome:
+                try:
+                    reply = outcome.result()
+                except grpc.RpcError as error:
+                    raise status.failed(error) from None
+            call.committed = True
+            answered[:] = [outcome]
+            return reply
+
+        try:
+            reply = self.driver.drive(self.flow(call), call, attempt)
+        except MeshError as error:
+            raise status.surface_blocking(error) from None
+        finally:
+            if replay is not None:
+                replay.end()
+        return answered[0] if answered else _Reply(reply)
+
+
+class _Reply(grpc.Call, grpc.Future):  # type: ignore[type-arg]
+    """A reply that no server gave: a fallback."""
+
+    def __init__(self, reply: Any) -> None:
+        self._reply = reply
+
+    def result(self, timeout: float | None = None) -> Any:
+        return self._reply
+
+    def exception(self, timeout: float | None = None) -> None:
+        return None
+
+    def traceback(self, timeout: float | None = None) -> None:
+        return None
+
+    def done(self) -> bool:
+        return True
+
+    def running(self) -> bool:
+        return False
+
+    def cancel(self) -> bool:
+        return False
+
+    def cancelled(self) -> bool:
+        return False
+
+    def add_done_callback(self, fn: Any) -> None:
+        fn(self)
+
+    def is_active(self) -> bool:
+        return False
+
+    def time_remaining(self) -> Any:
+        return None
+
+    def add_callback(self, callback: Any) -> bool:
+        return False
+
+    def initial_metadata(self) -> Any:
+        return ()
+
+    def trailing_metadata(self) -> Any:
+        return ()
+
+    def code(self) -> Any:
+        return grpc.StatusCode.OK
+
+    def details(self) -> Any:
+        return ""
