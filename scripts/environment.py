@@ -128,7 +128,7 @@ def _install_packages(lock: str) -> None:
 
 def _pip(*arguments: str, total: int = 0) -> None:
     """Run pip install; show how far it is; its last error becomes ours."""
-    command = [PYTHON, "-m", "pip", "--disable-pip-version-check", "--no-input", "install"]
+    command = [str(PYTHON), "-m", "pip", "--disable-pip-version-check", "--no-input", "install"]
     pip = subprocess.Popen(
         [*command, "--progress-bar=off", *arguments],
         cwd=ROOT,
