@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import grpc
-from mesh.events.feed import follow
-from proxyless.events.v1 import FeedEvent
 
 import discovery
 import mesh
+from mesh.events import Event
+from mesh.events.feed import follow
 from mesh.server import Server
 from mesh.store import Database, Transaction, connect
+from services.background import beside
 from services.notifications import store
 from services.notifications.events import notification
 from services.notifications.handlers import Notifications
@@ -29,24 +29,19 @@ async def notifications(
     """A notifications server on an entered database, following the events of *orders*."""
     await database.migrate("notifications", store.MIGRATIONS)
 
-    async def write(tx: Transaction, event: FeedEvent) -> None:
+    async def write(tx: Transaction, event: Event) -> None:
         written = notification(event.event_id, event.event_type, event.payload, time.time_ns())
         if written is not None:
             await store.insert(tx, written)
 
-    async with asyncio.TaskGroup() as tasks:
-        following = tasks.create_task(
-            follow(orders, database, consumer="notifications", source="orders", handler=write)
+    following = follow(orders, database, consumer="notifications", source="orders", handler=write)
+    async with beside(following):
+        yield Server(
+            "notifications",
+            [NotificationServicer(Notifications(database))],
+            registry=registry,
+            descriptors=CONTRACT,
         )
-        try:
-            yield Server(
-                "notifications",
-                [NotificationServicer(Notifications(database))],
-                registry=registry,
-                descriptors=CONTRACT,
-            )
-        finally:
-            following.cancel()
 
 
 async def serve(process: Process) -> None:

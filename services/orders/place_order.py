@@ -20,7 +20,6 @@ from uuid import UUID, uuid5
 
 from mesh.events.outbox import Outbox
 from mesh.saga import Context, Refused, Saga, Step
-
 from mesh.store import Database, Transaction
 from services.orders import store
 from services.orders.domain import Fact, Order, Reason

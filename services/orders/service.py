@@ -6,15 +6,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import grpc
-from mesh.events.feed import Feed
-from mesh.events.outbox import Outbox
-from mesh.saga import SagaRunner
 
 import discovery
 import mesh
+from mesh.events.feed import Feed
+from mesh.events.outbox import Outbox
+from mesh.saga import SagaRunner
 from mesh.server import Server
 from mesh.server.idempotency import Idempotency
 from mesh.store import Database, connect
+from services.background import beside
 from services.orders import store
 from services.orders.clients import Stock, Till
 from services.orders.handlers import Orders
@@ -40,7 +41,7 @@ async def orders(
     saga = place_order(database, outbox, Stock(inventory), Till(payments), deadline=deadline)
     watching = Watching(database)
     async with (
-        watching.running(),
+        beside(watching.follow()),
         SagaRunner(database, [saga], owner=owner) as runner,
     ):
         yield Server(

@@ -11,8 +11,8 @@ register first, then read.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 
 from mesh.store import Database
@@ -43,16 +43,6 @@ class Watching:
         self._database = database
         self._watched: dict[str, set[Watched]] = {}
 
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Follow the database's changes inside the `async with`."""
-        async with asyncio.TaskGroup() as tasks:
-            following = tasks.create_task(self._follow())
-            try:
-                yield
-            finally:
-                following.cancel()
-
     @contextmanager
     def of(self, order_id: str) -> Iterator[Watched]:
         """Wait for changes of one order inside the `with`."""
@@ -66,7 +56,8 @@ class Watching:
             if not others:
                 del self._watched[order_id]
 
-    async def _follow(self) -> None:
+    async def follow(self) -> None:
+        """Wake those who wait as the database changes; run it beside whatever serves them."""
         async for _ in self._database.changes():
             asked = list(self._watched)
             if not asked:

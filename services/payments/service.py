@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import discovery
 from mesh.events.feed import Feed
 from mesh.events.outbox import Outbox
-
-import discovery
 from mesh.server import Server
 from mesh.server.idempotency import Idempotency
 from mesh.store import Database, connect

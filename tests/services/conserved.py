@@ -12,6 +12,7 @@ from shop.orders.v1 import (
     Order,
     OrderServiceStub,
 )
+
 from tests.services.shopping import STOCK, Shop, cents
 
 

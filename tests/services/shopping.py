@@ -13,7 +13,7 @@ import grpc
 from google.type.money_pb2 import Money
 from shop.inventory.v1 import InventoryServiceStub
 from shop.notifications.v1 import NotificationServiceStub
-from shop.orders.v1 import CreateOrderRequest, Order, OrderServiceStub
+from shop.orders.v1 import CreateOrderRequest, Order, OrderServiceStub, WatchOrderRequest
 from shop.payments.v1 import PaymentServiceStub
 
 import discovery
@@ -157,3 +157,11 @@ def asking(*items: tuple[str, int], wait: bool = True, key: str = "", **more) ->
 def cents(money: Money) -> int:
     """An amount in hundredths."""
     return money.units * 100 + money.nanos // 10_000_000
+
+
+async def reached(orders: OrderServiceStub, order_id: str, status: int) -> None:
+    """Wait until the order is in *status*."""
+    async for order in orders.WatchOrder(WatchOrderRequest(order_id=order_id)):
+        if order.status == status:
+            return
+    raise AssertionError("the order came to its end first")

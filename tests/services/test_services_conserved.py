@@ -4,11 +4,11 @@ import asyncio
 from random import Random
 
 import pytest
-
 from shop.notifications.v1 import ListNotificationsRequest
-from shop.orders.v1 import CancelOrderRequest, OrderServiceStub
+from shop.orders.v1 import ORDER_STATUS_RESERVED, CancelOrderRequest, OrderServiceStub
+
 from tests.services.conserved import check, settled
-from tests.services.shopping import Trap, asking
+from tests.services.shopping import Trap, asking, reached
 
 CARDS = ("card", "card", "card", "card-declined", "card-slow")
 
@@ -82,6 +82,8 @@ async def test_a_crash_while_a_cancelled_order_is_undone_conserves_money_and_sto
     async with closed_shop.inventory() as inventory, closed_shop.payments():
         async with closed_shop.orders("orders-1", trap) as orders, asyncio.timeout(20):
             order = await orders.CreateOrder(asking(("mug", 2), wait=False, card="card-slow"))
+            # Reserved: the charge stands in the journal, and has to be undone.
+            await reached(orders, order.order_id, ORDER_STATUS_RESERVED)
             cancelling = asyncio.ensure_future(
                 orders.CancelOrder(CancelOrderRequest(order_id=order.order_id))
             )

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import pytest
-
 from google.api import annotations_pb2
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.descriptor_pb2 import FileDescriptorSet, MethodOptions
-from mesh.server.validate import checker
 from shop.orders.v1 import CreateOrderRequest, Order, UpdateOrderRequest
+
+from mesh.server.validate import checker
 
 SET = Path("protos/shop.binpb")
 

@@ -31,7 +31,7 @@ from shop.payments.v1 import (
 )
 
 from mesh.server.status import from_error
-from tests.services.shopping import asking, cents, wanted
+from tests.services.shopping import asking, cents, reached, wanted
 
 
 async def refused(call) -> tuple[str, str, list[str]]:
@@ -147,17 +147,17 @@ async def test_a_watch_shows_every_change_and_then_ends(shop):
 
 
 async def test_a_watch_on_one_instance_sees_what_another_one_changes(shop):
-    created = await shop.orders.CreateOrder(asking(("mug", 1), wait=False, card="card-slow"))
     async with shop.shop.orders("orders-2") as other:
+        created = await shop.orders.CreateOrder(asking(("mug", 1), wait=False, card="card-slow"))
         watch = other.WatchOrder(WatchOrderRequest(order_id=created.order_id))
-        first = await watch.read()
+        notes = [(await watch.read()).note]
         order = Order(order_id=created.order_id, note="ring twice")
 
         await shop.orders.UpdateOrder(UpdateOrderRequest(order=order))
 
-        notes = [first.note] + [order.note async for order in watch]
-    assert notes[0] == ""
-    assert notes[-1] == "ring twice"
+        while (seen := await watch.read()) is not grpc.aio.EOF:
+            notes.append(seen.note)
+    assert (notes[0], notes[-1]) == ("", "ring twice")
 
 
 async def test_watching_an_unknown_order_fails_before_the_first_message(shop):
@@ -166,18 +166,10 @@ async def test_watching_an_unknown_order_fails_before_the_first_message(shop):
     assert await refused(watch.read()) == ("NOT_FOUND", "ORDER_NOT_FOUND", [])
 
 
-async def reached(shop, order_id: str, status: int) -> None:
-    """Wait until the order is in *status*."""
-    async for order in shop.orders.WatchOrder(WatchOrderRequest(order_id=order_id)):
-        if order.status == status:
-            return
-    raise AssertionError("the order came to its end first")
-
-
 @pytest.mark.parametrize("status", [ORDER_STATUS_PENDING, ORDER_STATUS_RESERVED])
 async def test_an_order_on_its_way_can_be_cancelled(shop, status):
     created = await shop.orders.CreateOrder(asking(("mug", 3), wait=False, card="card-slow"))
-    await reached(shop, created.order_id, status)
+    await reached(shop.orders, created.order_id, status)
     request = CancelOrderRequest(order_id=created.order_id)
 
     order = await shop.orders.CancelOrder(request)
