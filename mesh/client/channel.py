@@ -57,7 +57,7 @@ class Channel(grpc.aio.Channel):
         self._where = targets.parse(target)
         self._registry = registry
         self._emit = emit
-        self._memory = Memory()
+        self.memory = Memory()
         self.policy = policy
         self._make_pool = partial(
             Pool,
@@ -80,7 +80,7 @@ class Channel(grpc.aio.Channel):
     @policy.setter
     def policy(self, policy: Policy | None) -> None:
         self._policy = policy or Policy.production()
-        self.flow = flows(self._policy, self._memory, emit=self._emit)
+        self.flow = flows(self._policy, self.memory, emit=self._emit)
 
     def check(self) -> None:
         """Raise unless calls can be made now."""
@@ -140,7 +140,7 @@ class Channel(grpc.aio.Channel):
 
         def publish(snapshot: Snapshot) -> None:
             self.pool.follow(snapshot.endpoints)
-            self._memory.publish(snapshot)
+            self.memory.publish(snapshot)
             if not first.done():
                 first.set_result(None)
             self._stir()
@@ -156,7 +156,7 @@ class Channel(grpc.aio.Channel):
 
     def _ready(self, endpoint: Endpoint, ready: bool | None) -> None:
         # None, "not known", makes calls wait where False would make them fail.
-        self._memory.set_ready(endpoint.id, cast("bool", ready), endpoint.address)
+        self.memory.set_ready(endpoint.id, cast("bool", ready), endpoint.address)
         self._stir()
 
     def _stir(self) -> None:

@@ -61,7 +61,7 @@ class SyncChannel(grpc.Channel):
         self._where = targets.parse(target)
         self._registry = registry
         self._emit = emit
-        self._memory = Memory()
+        self.memory = Memory()
         self.policy = policy
         self._make_pool = partial(
             SyncPool,
@@ -86,7 +86,7 @@ class SyncChannel(grpc.Channel):
     def policy(self, policy: Policy | None) -> None:
         with self.driver.lock:
             self._policy = policy or Policy.production()
-            self.flow = flows(self._policy, self._memory, emit=self._emit)
+            self.flow = flows(self._policy, self.memory, emit=self._emit)
 
     def check(self) -> None:
         """Raise unless calls can be made now."""
@@ -140,13 +140,13 @@ class SyncChannel(grpc.Channel):
     def _publish(self, snapshot: Snapshot) -> None:
         with self.driver.lock:
             self.pool.follow(snapshot.endpoints)
-            self._memory.publish(snapshot)
+            self.memory.publish(snapshot)
         self._first.set()
         self._tell()
 
     def _ready(self, endpoint: Endpoint, ready: bool | None) -> None:
         # None, "not known", makes calls wait where False would make them fail.
-        self._memory.set_ready(endpoint.id, cast("bool", ready), endpoint.address)
+        self.memory.set_ready(endpoint.id, cast("bool", ready), endpoint.address)
         if self._background is not None:
             self._background.call(self._tell)
 
