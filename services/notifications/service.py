@@ -18,6 +18,7 @@ from services.background import beside
 from services.notifications import store
 from services.notifications.events import notification
 from services.notifications.handlers import Notifications
+from services.notifications.policies import FEED
 from services.notifications.servicer import NotificationServicer
 from services.process import CONTRACT, Process
 
@@ -49,7 +50,7 @@ async def serve(process: Process) -> None:
     async with (
         discovery.from_environment() as registry,
         connect(process.database) as database,
-        mesh.Channel("orders", registry=registry) as orders,
+        mesh.Channel("orders", FEED, registry=registry) as orders,
         notifications(database, orders, registry) as server,
     ):
         await server.run(

@@ -14,7 +14,6 @@ from contextlib import contextmanager
 
 import grpc
 from google.type import money_pb2
-from mesh.saga import Refused
 from shop.inventory.v1 import (
     CommitStockRequest,
     GetProductRequest,
@@ -31,13 +30,11 @@ from shop.payments.v1 import (
 )
 
 from mesh.errors import CallFailed, Code
+from mesh.saga import Refused
 from mesh.server.status import from_error
 from services.orders.domain import Order, Reason
 from services.orders.money import Money
-
-# Seconds for one call, all of its attempts included.  A slow card takes two.
-QUICK = 2.0
-PATIENT = 6.0
+from services.orders.policies import PATIENT, QUICK
 
 REFUSALS: Mapping[str, Reason] = {
     "CARD_DECLINED": Reason.CARD_DECLINED,

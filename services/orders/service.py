@@ -20,6 +20,7 @@ from services.orders import store
 from services.orders.clients import Stock, Till
 from services.orders.handlers import Orders
 from services.orders.place_order import DEADLINE, place_order
+from services.orders.policies import INVENTORY, PAYMENTS
 from services.orders.servicer import OrderServicer
 from services.orders.watching import Watching
 from services.process import CONTRACT, Process
@@ -58,8 +59,8 @@ async def serve(process: Process) -> None:
     async with (
         discovery.from_environment() as registry,
         connect(process.database) as database,
-        mesh.Channel("inventory", registry=registry) as inventory,
-        mesh.Channel("payments", registry=registry) as payments,
+        mesh.Channel("inventory", INVENTORY, registry=registry) as inventory,
+        mesh.Channel("payments", PAYMENTS, registry=registry) as payments,
         orders(database, inventory, payments, registry, owner=process.instance) as server,
     ):
         await server.run(

@@ -22,7 +22,9 @@ from mesh.store import connect
 from services.inventory.domain import Money as Price
 from services.inventory.domain import Product
 from services.inventory.service import inventory
+from services.notifications.policies import FEED
 from services.notifications.service import notifications
+from services.orders.policies import INVENTORY, PAYMENTS
 from services.orders.service import orders
 from services.payments.service import payments
 
@@ -113,14 +115,15 @@ class Shop:
 
     def channel(self, service: str, trap: Trap | None) -> grpc.aio.Channel:
         if trap is None:
-            return mesh.Channel(service, registry=self.registry)
+            policy = {"inventory": INVENTORY, "payments": PAYMENTS}[service]
+            return mesh.Channel(service, policy, registry=self.registry)
         return grpc.aio.insecure_channel(self.addresses[service], interceptors=[trap])
 
     @asynccontextmanager
     async def notifications(self) -> AsyncIterator[NotificationServiceStub]:
         async with (
             connect(f"sqlite:///{self.folder}/notifications.db") as database,
-            mesh.Channel("orders", registry=self.registry) as feed,
+            mesh.Channel("orders", FEED, registry=self.registry) as feed,
             notifications(database, feed, self.registry) as server,
             server.serving() as address,
             grpc.aio.insecure_channel(address) as channel,
