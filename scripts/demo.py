@@ -1,5 +1,5 @@
 """
-The whole shop on this machine: `scripts/demo [--state DIR] [--check] [--verbose]`.
+The whole shop on this machine: `scripts/demo [--state DIR] [--check] [--free-ports] [--verbose]`.
 
     scripts/demo            runs until Ctrl-C or SIGTERM, then stops in reverse order: exit 0
     scripts/demo --check    tells the whole story by itself on free ports: exit 0, or 1 if it fails
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
 import re
 import signal
@@ -20,6 +21,7 @@ import tempfile
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 from discovery import DiscoveryError
 from scripts.stage.child import Died
@@ -32,6 +34,11 @@ STATE = Path(".demo")
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 ALARMING = re.compile(r"\b(ERROR|CRITICAL)\b|^Traceback|^\w+Error:")
 LINE_WIDTH = 200
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        sys.exit(_complain(f"{message} (see --help)", 2))
 
 
 class Terminal:
@@ -51,16 +58,22 @@ class Terminal:
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="scripts/demo", description="The shop on the mesh.")
+    parser = _Parser(prog="scripts/demo", description="The shop on the mesh.")
     parser.add_argument("--state", type=Path, help="where databases and logs are kept: .demo/")
     parser.add_argument("--check", action="store_true", help="tell the whole story, exit 0 or 1")
+    parser.add_argument("--free-ports", action="store_true", help="take no port that is known")
     parser.add_argument("--verbose", action="store_true", help="show what every program prints")
     asked = parser.parse_args(arguments)
     terminal = Terminal(verbose=asked.verbose)
+    logging.basicConfig(level=logging.ERROR, format="%(name)s %(levelname)s %(message)s")
     try:
         with _state(asked.state, temporary=asked.check) as state, hold(state):
             supervisor = Supervisor(state / "logs", terminal.say)
-            what = check(supervisor, state) if asked.check else serve(supervisor, state)
+            what = (
+                check(supervisor, state)
+                if asked.check
+                else serve(supervisor, state, free=asked.free_ports)
+            )
             interrupted = 130 if asked.check else 0
             return asyncio.run(_until_signalled(what, supervisor, interrupted))
     except (Unfit, DiscoveryError) as why:
@@ -86,10 +99,9 @@ def _state(asked: Path | None, *, temporary: bool) -> Iterator[Path]:
             yield Path(made)
 
 
-async def serve(supervisor: Supervisor, state: Path) -> int:
+async def serve(supervisor: Supervisor, state: Path, *, free: bool) -> int:
     """Run until cancelled."""
-    supervisor.say("", "starting; state is in " + _short(state))
-    async with running(supervisor, state, free=False) as demo:
+    async with running(supervisor, state, free=free) as demo:
         print("\n" + _guide(demo), flush=True)
         try:
             await asyncio.Event().wait()
@@ -100,6 +112,7 @@ async def serve(supervisor: Supervisor, state: Path) -> int:
 
 async def check(supervisor: Supervisor, state: Path) -> int:
     """Tell the story, a step a line."""
+    os.environ.pop("GATEWAY_PORT", None)
     async with running(supervisor, state, free=True) as demo:
         from scripts.story.teller import tell  # noqa: PLC0415 - a demo that only runs needs no stubs
 
@@ -109,8 +122,7 @@ async def check(supervisor: Supervisor, state: Path) -> int:
 def _guide(demo: Demo) -> str:
     return guide(
         gateway=demo.gateway,
-        registry=demo.registry.address,
-        registry_name=demo.registry.name,
+        registry=demo.registry,
         addresses=demo.addresses,
         state=_short(demo.state),
         seconds=demo.seconds,

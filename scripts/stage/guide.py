@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from scripts import parts
-from scripts.stage.programs import python
+from scripts.stage.programs import HOST, REGISTRY_PORT, Registry, python
 
 GUIDE = """
 What runs where
@@ -15,7 +15,7 @@ What runs where
 Ready after {seconds:.1f} s{memory}. State and logs are in {state}. Ctrl-C stops everything.
 
 REST, through the gateway
-  curl {gateway}/v1/products?page_size=3
+  curl '{gateway}/v1/products?page_size=3'
   curl -X POST '{gateway}/v1/orders?wait=true' -H 'Idempotency-Key: my-first-order' \\
        -d '{{"customerId": "ada", "items": [{{"productId": "mug", "quantity": 2}}], "paymentMethod": "card"}}'
   curl '{gateway}/v1/orders?customer_id=ada'
@@ -26,7 +26,7 @@ gRPC, straight to an instance of orders{grpcurl_note}
   {grpcurl} -plaintext -d '{{"customer_id": "ada"}}' {orders} shop.orders.v1.OrderService/ListOrders
 
 Python, with generated stubs on a mesh channel: found in the registry, balanced, retried
-  {python} - <<'END'
+  {settings}{python} - <<'END'
 import asyncio, mesh
 from shop.orders.v1 import ListOrdersRequest, OrderServiceStub
 
@@ -42,8 +42,7 @@ END
 def guide(
     *,
     gateway: str,
-    registry: str,
-    registry_name: str,
+    registry: Registry,
     addresses: Mapping[str, str],
     state: str,
     seconds: float,
@@ -53,8 +52,9 @@ def guide(
     grpcurl = parts.find("grpcurl")
     return GUIDE.format(
         gateway=gateway,
-        registry=registry,
-        registry_name=registry_name,
+        registry=registry.address,
+        registry_name=registry.name,
+        settings=_settings(registry),
         instances="".join(f"  {name:15} {where}\n" for name, where in addresses.items()),
         orders=addresses["orders-1"],
         state=state,
@@ -64,3 +64,10 @@ def guide(
         grpcurl_note="" if grpcurl else " (grpcurl is not installed: scripts/parts fetches it)",
         python=python(),
     ).strip("\n")
+
+
+def _settings(registry: Registry) -> str:
+    """What a program must be told to find the registry; nothing when it is where all look first."""
+    if registry.address == f"{HOST}:{REGISTRY_PORT}":
+        return ""
+    return "".join(f"{name}={value} " for name, value in registry.environment.items())

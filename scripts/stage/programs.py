@@ -33,7 +33,11 @@ LEAN = {"MALLOC_ARENA_MAX": "2"}
 
 @dataclass(frozen=True, slots=True)
 class Registry:
-    """The registry of this demo; `program` is None for one that runs already."""
+    """
+    The registry of this demo; `program` is None for one that runs already.
+
+    `environment` is what the other programs must be told to find it.
+    """
 
     name: str
     address: str
@@ -90,7 +94,7 @@ def services(where: Registry, state: Path, *, free: bool) -> list[Program]:
 
 def gateway(where: Registry, environ: Mapping[str, str], *, free: bool) -> Program:
     """The gateway with the shop's pages."""
-    port = free_port() if free else _port(environ)
+    port = free_port() if free and "GATEWAY_PORT" not in environ else _port(environ)
     require_free(port, "the gateway", " (GATEWAY_PORT=... chooses another)")
     command = _module("gateway", f"--port={port}", "--pages=services.edge.pages")
     return Program("gateway", command, {**LEAN, **where.environment})

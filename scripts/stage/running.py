@@ -79,6 +79,7 @@ async def running(supervisor: Supervisor, state: Path, *, free: bool) -> AsyncIt
     if registry.program is None:
         await healthy.require_registry(registry.environment)
 
+    supervisor.say("", f"starting {len(services) + 2} programs; their state and logs go to {state}")
     async with supervisor:
         async with asyncio.timeout(START_SECONDS):
             if registry.program is not None:
