@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from mesh.client.sync_intercept import sync_interceptors as sync_interceptors
     from mesh.errors import Code as Code
     from mesh.errors import MeshError as MeshError
+    from mesh.errors import PolicyError as PolicyError
     from mesh.errors import StatusError as StatusError
+    from mesh.guard import guard as guard
     from mesh.inbound import detached as detached
     from mesh.policy.breaker import Breaker as Breaker
     from mesh.policy.bulkhead import Bulkhead as Bulkhead
@@ -38,6 +40,7 @@ _HOMES = {
     "LeastRequest": "mesh.balance.least_request",
     "MeshError": "mesh.errors",
     "Policy": "mesh.policy.config",
+    "PolicyError": "mesh.errors",
     "Retry": "mesh.policy.retry",
     "RoundRobin": "mesh.balance.round_robin",
     "Rules": "mesh.policy.config",
@@ -45,6 +48,7 @@ _HOMES = {
     "StatusError": "mesh.errors",
     "SyncChannel": "mesh.client.sync",
     "detached": "mesh.inbound",
+    "guard": "mesh.guard",
     "interceptors": "mesh.client.intercept",
     "sync_interceptors": "mesh.client.sync_intercept",
 }
@@ -57,6 +61,7 @@ __all__ = [
     "LeastRequest",
     "MeshError",
     "Policy",
+    "PolicyError",
     "Retry",
     "RoundRobin",
     "Rules",
@@ -64,6 +69,7 @@ __all__ = [
     "StatusError",
     "SyncChannel",
     "detached",
+    "guard",
     "interceptors",
     "sync_interceptors",
 ]

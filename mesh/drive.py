@@ -191,7 +191,9 @@ class Blocking:
                 self.pause(seconds, stop, *(runner.finished for runner in racing))
             answer = next((branch for branch in step.branches if branch.done), None)
             answered = answer is not None
-        if not answered and _cut(wanted, seconds) and not (stop is not None and stop.is_set):
+        if stop is not None and stop.is_set:
+            raise Stopped
+        if not answered and _cut(wanted, seconds):
             raise expired(call)
         return answer
 

@@ -12,7 +12,7 @@ What a channel is asked for: a service, and the registry that knows where it is.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +39,15 @@ def parse(text: str) -> Target:
     if parts.scheme in ("static", "dns"):
         # These name servers, not a registry: the service is whatever the caller calls them.
         service = query.get("service") or parts.netloc or parts.path
-        registry = urlunsplit(parts._replace(query=urlencode(query)))
+        registry = _url(parts, parts.path, query)
     else:
         path, _, service = parts.path.rpartition("/")
-        registry = urlunsplit(parts._replace(path=path, query=urlencode(query)))
+        registry = _url(parts, path, query)
     if not service:
         raise ValueError(f"target: {text!r} names no service: {parts.scheme}://host:port/SERVICE")
     return Target(service, registry, tag)
+
+
+def _url(parts: SplitResult, path: str, query: dict[str, str]) -> str:
+    words = f"?{urlencode(query)}" if query else ""
+    return f"{parts.scheme}://{parts.netloc}{path}{words}"
