@@ -23,7 +23,7 @@ from typing import Any
 import discovery
 from gateway.router import Ambiguous
 from gateway.rule import RuleError
-from gateway.serve import Gateway
+from gateway.serve import Gateway, ListenError
 
 
 class Usage(Exception):
@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     try:
         asyncio.run(_serve(*_settings(arguments, os.environ)))
-    except (Usage, discovery.DiscoveryError) as error:
+    except (Usage, ListenError, discovery.DiscoveryError) as error:
         print(f"gateway: {error}", file=sys.stderr)
         return 2
     return 0
@@ -83,12 +83,7 @@ async def _serve(
                 pages(gateway)
         except (RuleError, Ambiguous, ValueError) as error:
             raise Usage(f"pages: {error}") from error
-        try:
-            await gateway.run(
-                host, port, lambda url: print(f"gateway listening on {url}", flush=True)
-            )
-        except OSError as error:
-            raise Usage(f"cannot listen on {host}:{port}: {error.strerror}") from error
+        await gateway.run(host, port, lambda url: print(f"gateway listening on {url}", flush=True))
 
 
 if __name__ == "__main__":

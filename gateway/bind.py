@@ -66,6 +66,10 @@ class Binder:
             getattr(message, self._mask).paths.extend(mask.infer(value, resource, self._bound))
         return message
 
+    def path_fields(self) -> list[Any]:
+        """The field that each variable of the path fills."""
+        return [fields[-1] for _, fields, _ in self._captures]
+
     def element(self, value: Any) -> Any:
         """One message of a stream of requests, from its JSON."""
         return self._codec.read(self._input, value)

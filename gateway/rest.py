@@ -39,7 +39,7 @@ class Served:
         reply = route.response_body and rpc.output.fields_by_name[route.response_body]
         self._part = reply or None
         holder = rpc.output if not reply else reply.message_type
-        self._raw = holder is not None and holder.full_name == HTTP_BODY
+        self.raw = holder is not None and holder.full_name == HTTP_BODY
         make = getattr(channel, rpc.kind.value)
         self.call = make(
             rpc.path,
@@ -117,7 +117,7 @@ class Served:
             raise
         finally:
             call.cancel()
-        if self._raw:
+        if self.raw:
             body = reply if self._part is None else getattr(reply, self._part.name)
             kind = body.content_type or "application/octet-stream"
             return Answer(200, [(b"content-type", kind.encode("latin-1")), *extra], body.data)

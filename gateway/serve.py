@@ -96,7 +96,7 @@ class Gateway:
 
     @asynccontextmanager
     async def serving(self, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[str]:
-        """The URL it is served at, on a free port unless told; OSError when the port is taken."""
+        """The URL it is served at, on a free port unless told; ListenError when it is taken."""
         listening = _listen(host, port)
         async with AsyncExitStack() as stack:
             stack.callback(listening.close)
@@ -166,6 +166,10 @@ class Gateway:
         )
 
 
+class ListenError(OSError):
+    """The address cannot be listened on."""
+
+
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
@@ -174,9 +178,9 @@ def _listen(host: str, port: int) -> socket.socket:
         listening.bind((host, port))
         listening.listen(BACKLOG)
         listening.setblocking(False)
-    except BaseException:
+    except OSError as error:
         listening.close()
-        raise
+        raise ListenError(f"cannot listen on {host}:{port}: {error.strerror}") from error
     return listening
 
 

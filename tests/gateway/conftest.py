@@ -14,15 +14,15 @@ import pytest
 from google.protobuf import any_pb2, descriptor_pb2, descriptor_pool, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
 from grpc_reflection.v1alpha import reflection
+from shop.inventory.v1 import inventory_pb2, inventory_pb2_grpc
+from shop.notifications.v1 import notifications_pb2, notifications_pb2_grpc
+from shop.orders.v1 import orders_pb2, orders_pb2_grpc
+from shop.payments.v1 import payments_pb2, payments_pb2_grpc
 
 import discovery
 from discovery import Instance
 from gateway import Gateway, Limits
 from gateway.contract import Contract
-from shop.inventory.v1 import inventory_pb2, inventory_pb2_grpc
-from shop.notifications.v1 import notifications_pb2, notifications_pb2_grpc
-from shop.orders.v1 import orders_pb2, orders_pb2_grpc
-from shop.payments.v1 import payments_pb2, payments_pb2_grpc
 
 ROOT = Path(__file__).parents[2]
 LIMITS = Limits(ping_seconds=0.05, leave_seconds=0.0, drain_seconds=2.0)
