@@ -14,7 +14,7 @@ undone by name; the other side then refuses the call should it still arrive.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 from uuid import UUID, uuid5
 
@@ -27,11 +27,15 @@ from services.orders.events import message
 from services.orders.handlers import SAGA
 from services.orders.money import Money
 from services.orders.record import read_money, write_money
+from services.tracing import under
 
 # Seconds from the order to its end: after them a saga that is not through turns back.
 DEADLINE = 30.0
 
 IDS = UUID("2c8e5d14-9b3f-5e60-b0a7-4be3d7c18f04")
+
+
+Call = Callable[[Context], Awaitable[Any]]
 
 
 class Stock(Protocol):
@@ -60,6 +64,16 @@ def reservation_id(order_id: str) -> str:
 
 def payment_id(order_id: str) -> str:
     return str(uuid5(IDS, f"{order_id}/payment"))
+
+
+def traced(call: Call) -> Call:
+    """*call*, made under the trace in which the order was taken."""
+
+    async def made(context: Context) -> Any:
+        with under(context.data["traceparent"]):
+            return await call(context)
+
+    return made
 
 
 def place_order(
@@ -131,9 +145,9 @@ def place_order(
 
     return Saga(
         SAGA,
-        Step("reserve", do=reserve, then=reserved, undo=release),
-        Step("charge", do=charge, then=charged, undo=refund),
-        Step("sell", do=sell),
+        Step("reserve", do=traced(reserve), then=reserved, undo=traced(release)),
+        Step("charge", do=traced(charge), then=charged, undo=traced(refund)),
+        Step("sell", do=traced(sell)),
         Step("confirm", do=confirm, then=confirmed, kind="pivot"),
         deadline=deadline,
         ended=ended,
