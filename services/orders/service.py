@@ -35,15 +35,21 @@ async def orders(
     *,
     owner: str = "orders",
     deadline: float = DEADLINE,
+    grace: float = 2.0,
 ) -> AsyncIterator[Server]:
-    """An orders server on an entered database; `owner` names it in the saga's journal."""
+    """
+    An orders server on an entered database; `owner` names it in the saga's journal.
+
+    An order that is not through after `deadline` turns back; when the server leaves, calls of the
+    saga get `grace` to be answered.  Both in seconds.
+    """
     await database.migrate("orders", store.MIGRATIONS)
     outbox = Outbox(database)
     saga = place_order(database, outbox, Stock(inventory), Till(payments), deadline=deadline)
     watching = Watching(database)
     async with (
         beside(watching.follow()),
-        SagaRunner(database, [saga], owner=owner) as runner,
+        SagaRunner(database, [saga], owner=owner, grace=grace) as runner,
     ):
         yield Server(
             "orders",

@@ -105,7 +105,13 @@ class Shop:
             self.channel("inventory", trap) as stock,
             self.channel("payments", trap) as till,
             orders(
-                database, stock, till, self.registry, owner=owner, deadline=self.deadline
+                database,
+                stock,
+                till,
+                self.registry,
+                owner=owner,
+                deadline=self.deadline,
+                grace=0.1 if trap else 2.0,
             ) as server,
             server.serving() as address,
             grpc.aio.insecure_channel(address) as channel,

@@ -180,6 +180,25 @@ async def test_an_order_on_its_way_can_be_cancelled(shop, status):
     assert await shop.orders.CancelOrder(request) == order
 
 
+async def test_a_paid_order_can_be_cancelled_and_its_money_comes_back(closed_shop):
+    closed_shop.slow_card = 1.0
+    async with closed_shop.payments() as payments, closed_shop.orders() as orders:
+        async with closed_shop.inventory():
+            created = await orders.CreateOrder(asking(("mug", 3), wait=False, card="card-slow"))
+            await reached(orders, created.order_id, ORDER_STATUS_RESERVED)
+        # The stock can't be sold now: the order stays PAID until it is cancelled.
+        await reached(orders, created.order_id, ORDER_STATUS_PAID)
+        async with closed_shop.inventory() as inventory:
+            await orders.CancelOrder(CancelOrderRequest(order_id=created.order_id))
+            await reached(orders, created.order_id, ORDER_STATUS_CANCELLED)
+            mug = await inventory.GetProduct(GetProductRequest(product_id="mug"))
+        request = GetOrderPaymentRequest(order_id=created.order_id)
+        payment = await payments.GetOrderPayment(request)
+
+    assert payment.status == PAYMENT_STATUS_REFUNDED
+    assert (mug.available, mug.reserved, mug.sold) == (100, 0, 0)
+
+
 async def test_a_confirmed_order_cannot_be_cancelled(shop):
     order = await shop.orders.CreateOrder(asking(("mug", 1)))
 
