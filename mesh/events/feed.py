@@ -212,7 +212,7 @@ def _status(error: grpc.RpcError) -> str:
 
 def _message(event: Event) -> FeedEvent:
     occurred_at = Timestamp()
-    occurred_at.FromNanoseconds(round(event.occurred_at * 1e9))
+    occurred_at.FromMicroseconds(round(event.occurred_at * 1e6))
     return FeedEvent(
         position=event.position,
         event_id=event.event_id,
@@ -234,7 +234,7 @@ def _event(message: FeedEvent) -> Event:
         aggregate=message.aggregate,
         aggregate_id=message.aggregate_id,
         sequence=message.sequence,
-        occurred_at=message.occurred_at.ToNanoseconds() / 1e9,
+        occurred_at=message.occurred_at.ToMicroseconds() / 1e6,
         traceparent=message.traceparent,
         payload=message.payload,
     )

@@ -94,7 +94,7 @@ class Inbox:
             await self._purge(tx)
             cursor, kept = await self._position(tx), False
             for event in events:
-                if event.position > cursor and await self._is_new(tx, event):
+                if await self._is_new(tx, event):
                     kept = not await self._take_in(tx, event) or kept
                 cursor = max(cursor, event.position)
             await self._move(tx, cursor)

@@ -77,9 +77,6 @@ class Outbox:
     async def append(self, tx: Transaction, message: Message) -> Event:
         """Tell of `message` if and when this transaction is committed."""
         now = self._clock()
-        if now >= self._purge_at:
-            self._purge_at = now + PURGE_SECONDS
-            await self.purge(tx)
         counted = await tx.fetchrow(
             "insert into outbox_sequence values ($1, $2, 1)"
             " on conflict (aggregate, aggregate_id)"
@@ -101,6 +98,9 @@ class Outbox:
             message.payload,
         )
         assert row is not None, "an insert returns its row"
+        if now >= self._purge_at:
+            self._purge_at = now + PURGE_SECONDS
+            await self.purge(tx)
         return _event(row)
 
     async def after(
