@@ -11,9 +11,10 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
+import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from functools import cache, partial
+from functools import cache
 from typing import Any, TypeAlias
 
 import grpc
@@ -67,35 +68,58 @@ def awaitable(handler: Handler, pool: Executor) -> Handler:
     if is_async(behaviour):
         return handler
 
-    def started(request: Any, context: Any) -> Callable[..., Future[Any]]:
-        """Begin the call: a function that runs one step of it on the pool, in its own context."""
-        loop = asyncio.get_running_loop()
+    def begin(request: Any, context: Any) -> tuple[Steps, Any]:
+        steps = Steps(context, pool)
         if handler.request_streaming:
-            request = _blocking_iterator(aiter(request), loop)
-        call = partial(behaviour, request, BlockingContext(context, loop))
-        run = contextvars.copy_context().run
-        return lambda step, *arguments: pool.submit(run, step, *(arguments or (call,)))
+            request = _blocking_iterator(aiter(request), asyncio.get_running_loop())
+        return steps, request
 
     async def unary(request: Any, context: Any) -> Any:
-        return await asyncio.wrap_future(started(request, context)(_call))
+        steps, request = begin(request, context)
+        with steps:
+            return await asyncio.wrap_future(steps.submit(behaviour, request, steps.context))
 
     async def stream(request: Any, context: Any) -> AsyncGenerator[Any, None]:
-        submit = started(request, context)
-        replies: Iterator[Any] = iter(await asyncio.wrap_future(submit(_call)))
-        running = submit(next, replies, _END)
-        try:
-            while (reply := await asyncio.wrap_future(running)) is not _END:
-                yield reply
-                running = submit(next, replies, _END)
-        finally:
-            # A cancelled call may leave a step running; the generator is closed after it.
-            running.add_done_callback(lambda _: pool.submit(_close, replies))
+        steps, request = begin(request, context)
+        with steps:
+            made = await asyncio.wrap_future(steps.submit(behaviour, request, steps.context))
+            replies: Iterator[Any] = iter(made)
+            running = steps.submit(next, replies, _END)
+            try:
+                while (reply := await asyncio.wrap_future(running)) is not _END:
+                    yield reply
+                    running = steps.submit(next, replies, _END)
+            finally:
+                # A cancelled call may leave a step running; the generator is closed after it.
+                running.add_done_callback(lambda _: steps.finish(steps.run, _close, replies))
 
     return with_behaviour(handler, stream if handler.response_streaming else unary)
 
 
-def _call(call: Callable[[], Any]) -> Any:
-    return call()
+class Steps:
+    """One call of a blocking method: each step on the pool, all in the call's own contextvars."""
+
+    def __init__(self, context: Any, pool: Executor) -> None:
+        self.context = BlockingContext(context, asyncio.get_running_loop())
+        self._pool = pool
+        self.run = contextvars.copy_context().run
+
+    def submit(self, step: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        return self._pool.submit(self.run, step, *arguments)
+
+    def finish(self, last: Callable[..., Any], *arguments: Any) -> None:
+        """Something to be done, even when the server is stopping and its pool takes no more."""
+        try:
+            self._pool.submit(last, *arguments)
+        except RuntimeError:
+            last(*arguments)
+
+    def __enter__(self) -> None:
+        """Until the end of the block, the call is active."""
+
+    def __exit__(self, *why: object) -> None:
+        for callback in self.context.end():
+            self.finish(callback)
 
 
 def _close(replies: Iterator[Any]) -> None:
@@ -123,6 +147,8 @@ class BlockingContext:
     def __init__(self, context: Any, loop: asyncio.AbstractEventLoop) -> None:
         self._context = context
         self._loop = loop
+        self._lock = threading.Lock()
+        self._callbacks: list[Callable[[], None]] | None = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._context, name)
@@ -137,7 +163,22 @@ class BlockingContext:
         self._wait(self._context.send_initial_metadata(initial_metadata))
 
     def is_active(self) -> bool:
-        return not self._context.done()
+        """Whether anybody still waits for this call."""
+        return self._callbacks is not None
+
+    def add_callback(self, callback: Callable[[], None]) -> bool:
+        """Have *callback* called when the call ends; False when it has ended already."""
+        with self._lock:
+            if self._callbacks is None:
+                return False
+            self._callbacks.append(callback)
+            return True
+
+    def end(self) -> list[Callable[[], None]]:
+        """The call has ended, whoever ended it; answers what is to be called now."""
+        with self._lock:
+            callbacks, self._callbacks = self._callbacks, None
+            return callbacks or []
 
     def time_remaining(self) -> float | None:
         """None without a deadline, where grpc's own says 9.2e18 (grpc/grpc#26236)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 
 import grpc
@@ -183,3 +184,30 @@ def test_a_servicer_without_a_contract_is_refused_by_name():
 def test_one_service_cannot_be_served_twice():
     with pytest.raises(ValueError, match=r"test.echo.v1.EchoService is served twice"):
         Server("echo", [Echo(), Echo()])
+
+
+async def test_a_blocking_generator_learns_that_its_client_left_and_is_closed():
+    closed, told = threading.Event(), threading.Event()
+    begun = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    class Blocking(Echo):
+        def Count(self, request, context):
+            assert context.add_callback(told.set)
+            try:
+                yield request
+                loop.call_soon_threadsafe(begun.set)
+                while context.is_active():
+                    closed.wait(0.01)
+                yield request
+            finally:
+                closed.set()
+
+    async with Serving(Blocking()) as echo:
+        call = echo.Count(Text())
+        await call.read()
+        await asyncio.wait_for(begun.wait(), 5)
+        assert not closed.is_set()
+        call.cancel()
+        assert await asyncio.to_thread(closed.wait, 5)
+        assert await asyncio.to_thread(told.wait, 5)

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import sys
 import time
 from contextlib import AsyncExitStack
 from pathlib import Path
+from random import Random
+from typing import Any
 
 import grpc
 import pytest
 
-from mesh.server.idempotency import Idempotency
+from mesh.errors import Code, StatusError
+from mesh.server.idempotency import Idempotency, keep
 from mesh.server.ledger import FREE, Ledger, Mark
 from mesh.server.owner import is_gone, new_owner
-from mesh.store import connect
+from mesh.store import Database, connect
 from tests.server.commands import IN_PROGRESS, Commands, Kept, answer, effects, key, serving
 from tests.server.echo import EchoStub, Text
 
@@ -188,3 +192,58 @@ def test_an_owner_is_gone_only_when_that_is_certain():
     assert is_gone(f"{here}/{pid}/{int(born) + 1}/{run}")
     assert is_gone(f"{here}/{2**22 - 3}/{born}/{run}")
     assert not is_gone(f"elsewhere/{pid}/1/{run}")
+
+
+class Faulty(Commands):
+    """Fails before the effect, after it, or not at all; slow or fast; by a seeded die."""
+
+    def __init__(self, database: Database, seed: int) -> None:
+        super().__init__(database)
+        self.random = Random(seed)
+
+    async def Say(self, request, context):
+        fault = self.random.choice(("none", "none", "before", "after", "slow"))
+        if fault == "before":
+            raise StatusError(Code.UNAVAILABLE, "before", reason="BEFORE", domain="test")
+        if fault == "slow":
+            await asyncio.sleep(self.random.uniform(0.0, 0.1))
+
+        async def work(tx: Any) -> None:
+            await tx.execute("insert into effect values ($1)", request.text)
+            await keep(tx, Text(text=request.text, number=1))
+
+        await self.database.transaction(work)
+        if fault == "after":
+            raise ValueError("after the effect")
+        return Text(text=request.text, number=1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_in_a_storm_of_duplicates_faults_and_deadlines_each_effect_happens_once(
+    tmp_path, seed, caplog
+):
+    caplog.set_level(logging.CRITICAL)
+    url = f"sqlite:///{tmp_path}/shared.db"
+    dice = Random(seed)
+    async with AsyncExitStack() as stack:
+        echoes = []
+        for _ in range(2):
+            database = await stack.enter_async_context(connect(url))
+            await database.migrate("effects", ["create table effect (text text not null)"])
+            servicer = Faulty(database, seed)
+            echoes.append(await stack.enter_async_context(serving(servicer)))
+
+        async def insist(text: str) -> str:
+            """Ask until there is an answer, impatiently."""
+            async with asyncio.timeout(30):
+                while True:
+                    call = dice.choice(echoes).Say(
+                        Text(text=text), metadata=key(text), timeout=dice.uniform(0.02, 0.5)
+                    )
+                    if await call.code() is grpc.StatusCode.OK:
+                        return str((await call).text)
+
+        keys = [f"k-{n}" for n in range(20)]
+        said = await asyncio.gather(*(insist(each) for each in keys * 3))
+        assert said == keys * 3
+        assert sorted(await effects(database)) == sorted(keys)
