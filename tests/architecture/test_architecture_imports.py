@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 
 import pytest
 
-from tests.architecture.source import OURS, imports, sources, within
+from tests.architecture.source import OURS, ROOT, imports, sources, within
 
 # Below everything: plain values that every part of the mesh may speak in.
 VALUES = ("mesh.errors", "mesh.call", "mesh.inbound", "mesh.telemetry.events", "discovery.model")
@@ -17,7 +17,12 @@ PURE = (*VALUES, "mesh.flow", "mesh.column", "mesh.policy", "mesh.balance")
 EFFECTS = ("grpc", "asyncio", "time", "datetime", "threading", "socket", "select", "subprocess")
 EVENTS = ("mesh.errors", "mesh.policy.backoff", "mesh.store", "mesh.events")
 REGISTRY = ("discovery.model", "discovery.registry", "discovery.errors")
-SHARED = ("services.answering", "services.paging", "services.process", "services.tracing")
+# What stands in services/ itself is for every service.
+SHARED = tuple(
+    name
+    for name, path in sources().items()
+    if path.parent == ROOT / "services" and path.stem != "__init__"
+)
 OUTSIDE_DOMAINS = ("grpc", "google", "sqlite3", "msgspec", "aiohttp", "asyncio")
 SERVICES = ("orders", "payments", "inventory", "notifications")
 

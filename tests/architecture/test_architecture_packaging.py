@@ -21,7 +21,7 @@ DISTRIBUTIONS = {
     "grpc_reflection": "grpcio-reflection",
     "grpc_status": "grpcio-status",
     "protobuf": "protovalidate",
-    "referencing": "jsonschema",
+    "ruamel": "ruamel.yaml",
 }
 # Comparison tools that a test imports only where they are installed.
 OPTIONAL = {"asyncpg", "uvloop"}

@@ -144,7 +144,7 @@ def test_its_lines_can_be_pasted_and_its_state_is_kept(tmp_path: Path) -> None:
             assert "shop.orders.v1.OrderService" in listed
             assert "rpc CreateOrder" in described
             assert "ada" in called or not shutil.which("curl")
-        script = re.search(r"^  (\S.*<<'END'\n.*?^END$)", first.guide, re.MULTILINE | re.DOTALL)
+        script = re.search(r"^  (\S[^\n]*<<'END'\n.*?^END$)", first.guide, re.MULTILINE | re.DOTALL)
         assert script
         assert "order_id" in shell(script[1]) or not shutil.which("curl")
         orders = first.get("/v1/orders")
