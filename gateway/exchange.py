@@ -8,6 +8,7 @@ whether the client is still there: when it leaves, the block is cancelled and en
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
@@ -29,6 +30,9 @@ JSON: RawHeaders = [(b"content-type", b"application/json")]
 # "application/x-www-form-urlencoded" is what `curl -d` says, whatever it sends.
 JSON_TYPES = frozenset({"", "application/json", "text/json", "application/x-www-form-urlencoded"})
 NDJSON_TYPES = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
+# How much of a body that is too large is read past the limit, and for how long.
+LINGER_BYTES = 32 * 1024 * 1024
+LINGER_SECONDS = 1.0
 
 
 class ClientGone(Exception):
@@ -98,6 +102,7 @@ class Exchange:
         """The body as it arrives; at most `limit` bytes, each piece within body_seconds."""
         length = self.header(b"content-length")
         if limit is not None and length.isdigit() and int(length) > limit:
+            await self._linger()
             raise too_large(limit)
         size, more = 0, True
         while more:
@@ -118,9 +123,25 @@ class Exchange:
             more = event.get("more_body", False)
             size += len(piece)
             if limit is not None and size > limit:
+                await self._linger()
                 raise too_large(limit)
             if piece:
                 yield piece
+
+    async def _linger(self) -> None:
+        """
+        Read on for a little and keep nothing: who still sends does not read, and closing a
+        connection with unread bytes takes the answer away.  Who waits for 100-continue reads.
+        """
+        if self.header(b"expect"):
+            return
+        left, more = LINGER_BYTES, True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_SECONDS):
+                while more and left > 0:
+                    event = await self._receive()
+                    left -= len(event.get("body", b""))
+                    more = event.get("more_body", False)
 
     def _unpacked(self, body: bytes) -> bytes:
         encoding = self.header(b"content-encoding").strip().lower()

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import math
 import random
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,9 +14,7 @@ from hypothesis import strategies as st
 
 from gateway.invalid import Invalid
 from gateway.jsontext import dumps, loads
-
-sys.path.insert(0, str(Path(__file__).parent))
-import kitchen
+from tests.gateway import kitchen
 
 CONTRACT = kitchen.contract()
 CODEC = CONTRACT.codec
