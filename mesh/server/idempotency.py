@@ -61,6 +61,8 @@ class Run:
     def __init__(self, ledger: Ledger, mark: Mark) -> None:
         self.ledger = ledger
         self.mark = mark
+        # What keep() has stored as final, if its transaction was committed.
+        self.final: Answer | None = None
 
 
 RUN: ContextVar[Run | None] = ContextVar("mesh_idempotency", default=None)
@@ -72,17 +74,21 @@ def current_key() -> str | None:
     return None if run is None else run.mark.key
 
 
-async def keep(tx: Transaction, answer: Message | StatusError) -> None:
+async def keep(tx: Transaction, answer: Message | StatusError, *, final: bool = True) -> None:
     """
     Store the call's answer in the handler's own transaction; without a key there is nothing to do.
 
-    Raises ABORTED when the key was lost to somebody else, so that the transaction is rolled back.
+    An answer that is not *final* is what a duplicate gets should this process die; while it lives,
+    duplicates wait for what the handler will return.  Raises ABORTED when the key was lost to
+    somebody else, so that the transaction is rolled back.
     """
     run = RUN.get()
     if run is None:
         return
-    if not await run.ledger.write(tx, run.mark, rows.KEPT, pack(answer)):
+    packed = pack(answer)
+    if not await run.ledger.write(tx, run.mark, rows.DONE if final else rows.KEPT, packed):
         raise _in_progress("the lease of this idempotency key was lost")
+    run.final = packed if final else None
 
 
 class Idempotency(grpc.aio.ServerInterceptor):
@@ -182,7 +188,8 @@ class Idempotency(grpc.aio.ServerInterceptor):
         self, mark: Mark, behaviour: Callable[..., Any], request: Any, context: Any
     ) -> Any:
         with self._renewing(mark):
-            token = RUN.set(Run(self._ledger, mark))
+            run = Run(self._ledger, mark)
+            token = RUN.set(run)
             try:
                 reply = await behaviour(request, context)
             except StatusError as error:
@@ -195,7 +202,7 @@ class Idempotency(grpc.aio.ServerInterceptor):
                 RUN.reset(token)
             if context.code() not in (None, 0, grpc.StatusCode.OK):
                 await self._give_up(mark)  # the handler said set_code() and returned
-            else:
+            elif run.final != pack(reply):
                 await self._finish(mark, reply)
             return reply
 

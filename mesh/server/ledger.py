@@ -1,14 +1,13 @@
 """
 What was asked under which key and what came of it: one row a key, in the service's own database.
 
-    (none) --claim--> RUNNING --keep--> KEPT --finish--> DONE     answers replays until it expires
-                         |                |
-                         |                +-- owner gone, lease over, given up --> counts as DONE
-                         +-- finish ------------------> DONE
-                         +-- give_up -----------------> (none)
-                         +-- owner gone, lease over --> RUNNING, for whoever claims it
+    (none) --claim--> RUNNING --finish, keep-----------> DONE     answers replays until it expires
+                         +----- keep, not final -------> KEPT     then finish --> DONE, or
+                         |                                 owner gone, given up: counts as DONE
+                         +----- give_up ---------------> (none)
+                         +----- owner gone, lease over -> RUNNING, for whoever claims it
 
-KEPT is written inside the handler's own transaction, so that effect and reply are committed
+keep() writes inside the handler's own transaction, so that effect and reply are committed
 together or not at all.  Whoever lost its lease can neither keep nor finish: `owner` is the fence.
 """
 

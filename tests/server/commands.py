@@ -56,6 +56,7 @@ class Kept(Commands):
     """The same, with the reply stored in the effect's own transaction, and a fault after it."""
 
     fails_after = False
+    final = True
 
     async def Say(self, request: Any, context: Any) -> Any:
         self.runs += 1
@@ -63,7 +64,7 @@ class Kept(Commands):
 
         async def work(tx: Any) -> None:
             await tx.execute("insert into effect values ($1)", request.text)
-            await keep(tx, reply)
+            await keep(tx, reply, final=self.final)
 
         await self.database.transaction(work)
         self.begun.set()

@@ -56,8 +56,20 @@ async def test_what_was_kept_with_the_effect_is_answered_though_the_handler_fail
     assert await effects(database) == ["a"]
 
 
-async def test_what_was_kept_is_still_in_progress_until_the_handler_answers(database):
+async def test_what_was_kept_as_final_is_answered_while_the_handler_still_runs(database):
     commands = Kept(database)
+    commands.release.clear()
+    async with serving(commands, wait=0.2) as echo:
+        first = asyncio.ensure_future(answer(echo.Say(Text(text="a"), metadata=key("k"))))
+        await asyncio.wait_for(commands.begun.wait(), 5)
+        assert await answer(echo.Say(Text(text="a"), metadata=key("k"))) == ("a 1", True)
+        commands.release.set()
+        assert await first == ("a 1", False)
+
+
+async def test_what_was_kept_for_now_is_still_in_progress_until_the_handler_answers(database):
+    commands = Kept(database)
+    commands.final = False
     commands.release.clear()
     async with serving(commands, wait=0.2) as echo:
         first = asyncio.ensure_future(answer(echo.Say(Text(text="a"), metadata=key("k"))))
