@@ -6,7 +6,7 @@ SQLite, shared by several processes, durable, and never on the event loop.
                                              SAVEPOINT  work  ROLLBACK TO  (it raised)
                                          COMMIT }                          one fsync for all
     read(work)        -> reader thread:  BEGIN  work  work  ROLLBACK       one snapshot for all
-    changes()         <- reader thread:  data_version, after each commit here, else every 40 ms
+    changes()         <- both threads:   each commit here; data_version every 40 ms for the others
 
 Two rules.  A work's result is told only after the COMMIT that holds it.  A batch ends after
 BATCH_SECONDS however many works wait, so that the other processes get their turn.
@@ -109,7 +109,7 @@ class SqliteDatabase:
     def committed(self) -> None:
         """The writer has committed something; called on its thread."""
         if self._reading.watched:
-            self._reader.nudge()
+            self._writer.post(self._announce)
 
     def changed(self) -> None:
         """Something was committed to the file; called on the reader's thread."""
