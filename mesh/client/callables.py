@@ -17,7 +17,7 @@ import grpc.aio
 from mesh.call import Call, Kind, Metadata, Method
 from mesh.client import contract, wire
 from mesh.client.calls import UnaryUnaryCall
-from mesh.client.pool import Link
+from mesh.client.pool import READY, Link
 from mesh.client.streams import UnaryStreamCall
 from mesh.client.writing import Source, StreamStreamCall, StreamUnaryCall
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 # grpc's blocking servers say 9.2e18 s where a call has no deadline; passed on, that fails at once.
 FOREVER = 1e9
+NO_OPTIONS: dict[str, Any] = {}
 
 
 class MultiCallable:
@@ -56,16 +57,23 @@ class MultiCallable:
         make = getattr(channel, self.kind.value)
         return make(self._path, serializer, self._deserializer, self._registered)
 
-    async def begin(
-        self, call: Call, request: Any, options: dict[str, Any]
-    ) -> tuple[Any, Link | None]:
+    def begin(self, call: Call, request: Any, options: dict[str, Any]) -> wire.Begun:
         """One attempt's call of grpc's own, and the link that it is on."""
-        link = await wire.link_of(self.channel.pool, call)
+        link = wire.link_of(self.channel.pool, call)
+        if link.channel.get_state() is not READY:
+            return self._begin_later(link, call, request, options)
         multi = link.callables.get(self)
         if multi is None:
             multi = link.callables[self] = self.on(link.channel)
         timeout, metadata = wire.timeout(call), wire.metadata(call)
         return multi(request, timeout=timeout, metadata=metadata, **options), link
+
+    async def _begin_later(
+        self, link: Link, call: Call, request: Any, options: dict[str, Any]
+    ) -> tuple[Any, Link | None]:
+        await wire.connect(link, call)
+        begun = self.begin(call, request, options)
+        return begun if isinstance(begun, tuple) else await begun
 
     def _call(
         self,
@@ -82,6 +90,8 @@ class MultiCallable:
         credentials: grpc.CallCredentials | None,
         compression: grpc.Compression | None,
     ) -> dict[str, Any]:
+        if credentials is None and compression is None:
+            return NO_OPTIONS
         options: dict[str, Any] = {}
         if credentials is not None:
             if not self.channel.secure:

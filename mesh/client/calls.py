@@ -9,6 +9,7 @@ grpc's own would, so that two calls made and then awaited in turn run side by si
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Generator
 from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
@@ -24,40 +25,45 @@ from mesh.errors import MeshError
 if TYPE_CHECKING:
     from mesh.client.wire import Method
 
+LOG = logging.getLogger(__name__)
 DoneCallback = Callable[[Any], None]
 
 
 class Outcome(grpc.aio.Call):
     """The state of one call: pending, then replied, failed or cancelled, once."""
 
+    # What most calls never change stays with the class: making a call is on everyone's way.
+    _done = False
+    _cancelled = False
+    _reply: Any = None
+    # What the caller is told instead of a reply.
+    _error: BaseException | None = None
+    # grpc's own call that brought the reply, if any did.
+    _inner: Any = None
+    # The task that runs the flow: our own, or the one that awaits the call (`lent`).
+    _task: asyncio.Task[Any] | None = None
+    _lent = False
+    _recalled = False
+    _callbacks: tuple[DoneCallback, ...] = ()
+    _waiters: tuple[asyncio.Future[None], ...] = ()
+
     def __init__(self, multi: Method, call: Call, options: dict[str, Any]) -> None:
         self._multi = multi
         self._call = call
         self._options = options
-        self._done = False
-        self._cancelled = False
-        self._reply: Any = None
-        # What the caller is told instead of a reply.
-        self._error: BaseException | None = None
-        # grpc's own call that brought the reply, if any did.
-        self._inner: Any = None
-        # The task that runs the flow: our own, or the one that awaits the call (`lent`).
-        self._task: asyncio.Task[Any] | None = None
-        self._lent = False
-        self._recalled = False
-        self._callbacks: list[DoneCallback] = []
-        self._waiters: list[asyncio.Future[None]] = []
 
     # -- the conversation
 
-    async def _converse(self) -> None:
-        """Run the flow and settle; only a cancellation leaves here as an exception."""
+    async def _run(self) -> Any:
+        """Run the flow and settle; the reply, or what the caller is told instead raised."""
         channel, call = self._multi.channel, self._call
         channel.active.add(self)
         try:
             reply = await drive(channel.flow(call), call, self._attempt)
-        except MeshError as error:
-            self._settle(error=status.surface(error))
+        except MeshError as failure:
+            error = status.surface(failure)
+            self._settle(error=error)
+            raise error from None
         except asyncio.CancelledError:
             self._settle_cancelled()
             if self._lent and self._recalled and self._task is not None:
@@ -66,10 +72,17 @@ class Outcome(grpc.aio.Call):
             raise
         except BaseException as error:
             self._settle(error=error)
-            if not isinstance(error, Exception):
-                raise
-        else:
-            self._settle(reply)
+            raise
+        self._settle(reply)
+        return reply
+
+    async def _converse(self) -> None:
+        """Run the flow in a task of its own, whose result nobody asks for."""
+        try:
+            await self._run()
+        except Exception:
+            # It is settled, and told to whoever asks the call.
+            LOG.debug("%s failed", self._call.method.name, exc_info=True)
 
     async def _attempt(self, call: Call) -> Any:
         raise NotImplementedError
@@ -82,7 +95,7 @@ class Outcome(grpc.aio.Call):
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)
-        callbacks, self._callbacks = self._callbacks, []
+        callbacks, self._callbacks = self._callbacks, ()
         for callback in callbacks:
             callback(self)
 
@@ -94,19 +107,18 @@ class Outcome(grpc.aio.Call):
     async def _ended(self) -> None:
         if not self._done:
             waiter = asyncio.get_running_loop().create_future()
-            self._waiters.append(waiter)
-            try:
-                await waiter
-            finally:
-                self._waiters.remove(waiter)
+            self._waiters += (waiter,)
+            await waiter
 
-    async def _joined(self) -> None:
+    async def _joined(self) -> Any:
         """Wait for the end; whoever gives up waiting for the reply cancels the call."""
         try:
             await self._ended()
         except asyncio.CancelledError:
             self.cancel()
             raise
+        self.raise_for_status()
+        return self._reply
 
     def raise_for_status(self) -> None:
         """Raise what the caller must know, if the call has ended and not well."""
@@ -142,7 +154,7 @@ class Outcome(grpc.aio.Call):
         if self.done():
             callback(self)
         else:
-            self._callbacks.append(callback)
+            self._callbacks += (callback,)
 
     async def initial_metadata(self) -> grpc.aio.Metadata:
         return cast("grpc.aio.Metadata", await self._told("initial_metadata"))
@@ -195,14 +207,12 @@ class UnaryUnaryCall(Outcome, grpc.aio.UnaryUnaryCall[Any, Any]):
         if self._task is None and not self._done:
             self._soon.cancel()
             self._task, self._lent = asyncio.current_task(), True
-            yield from self._converse().__await__()
-        elif not self._done:
-            yield from self._joined().__await__()
-        self.raise_for_status()
-        return self._reply
+            return self._run().__await__()
+        return self._joined().__await__()
 
     async def _attempt(self, call: Call) -> Any:
-        inner, link = await self._multi.begin(call, call.request, self._options)
+        begun = self._multi.begin(call, call.request, self._options)
+        inner, link = begun if isinstance(begun, tuple) else await begun
         try:
             reply = await inner
         except grpc.aio.AioRpcError as error:

@@ -92,7 +92,8 @@ class Stream(Outcome):
 
     async def _attempt(self, call: Call) -> Any:
         request = call.request if self.requests is None else None
-        inner, link = await self._multi.begin(call, request, self._options)
+        begun = self._multi.begin(call, request, self._options)
+        inner, link = begun if isinstance(begun, tuple) else await begun
         feeding = None
         if self.requests is not None:
             feeding = asyncio.ensure_future(self.requests.feed(inner, call))

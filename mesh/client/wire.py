@@ -8,12 +8,13 @@ certainly not processed it, and when it did stand, nobody can know.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from time import monotonic
 from typing import Any, Protocol
 
 from discovery.model import Endpoint
 from mesh.call import Call, Metadata
-from mesh.client.pool import READY, Link, Pool
+from mesh.client.pool import Link, Pool
 from mesh.errors import CallFailed, Code, Processed
 from mesh.flow import Inner
 
@@ -21,6 +22,10 @@ TRACEPARENT = "traceparent"
 CRITICALITY = "x-mesh-criticality"
 PREVIOUS = "grpc-previous-rpc-attempts"
 RETRIED_FOR = "x-mesh-retried-for"
+
+
+# At once where the connection stands, else awaited; no link is no link of ours.
+Begun = tuple[Any, Link | None] | Awaitable[tuple[Any, Link | None]]
 
 
 class Calls(Protocol):
@@ -42,24 +47,21 @@ class Method(Protocol):
     @property
     def serializer(self) -> Any: ...
 
-    async def begin(
-        self, call: Call, request: Any, options: dict[str, Any]
-    ) -> tuple[Any, Link | None]:
+    def begin(self, call: Call, request: Any, options: dict[str, Any]) -> Begun:
         """One attempt's call of grpc's own, and the link that it is on."""
         ...
 
 
-async def link_of(pool: Pool, call: Call) -> Link:
-    """The link to the endpoint that the column chose, connected; else nothing was processed."""
+def link_of(pool: Pool, call: Call) -> Link:
+    """The link to the endpoint that the column chose."""
     link = None if call.endpoint is None else pool.links.get(call.endpoint.id)
     if link is None:
         raise unsent(Code.UNAVAILABLE, call.endpoint)  # it left after the pick
-    if link.channel.get_state() is not READY:
-        await _connect(link, call)
     return link
 
 
-async def _connect(link: Link, call: Call) -> None:
+async def connect(link: Link, call: Call) -> None:
+    """Wait until the link stands; if it does not, nothing was processed."""
     try:
         async with asyncio.timeout(call.remaining(monotonic())):
             ready = await link.connected(call.wait_for_ready)

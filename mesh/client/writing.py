@@ -122,10 +122,7 @@ class StreamUnaryCall(Writing, Outcome, grpc.aio.StreamUnaryCall[Any, Any]):
         self._task = multi.channel.loop.create_task(self._converse())
 
     def __await__(self) -> Generator[Any, None, Any]:
-        if not self._done:
-            yield from self._joined().__await__()
-        self.raise_for_status()
-        return self._reply
+        return self._joined().__await__()
 
     async def wait_for_connection(self) -> None:
         await self._requests.until_connected()
@@ -137,7 +134,8 @@ class StreamUnaryCall(Writing, Outcome, grpc.aio.StreamUnaryCall[Any, Any]):
         self._requests.end()
 
     async def _attempt(self, call: Call) -> Any:
-        inner, link = await self._multi.begin(call, None, self._options)
+        begun = self._multi.begin(call, None, self._options)
+        inner, link = begun if isinstance(begun, tuple) else await begun
         feeding = asyncio.ensure_future(self._requests.feed(inner, call))
         try:
             reply = await inner
