@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -55,7 +56,9 @@ class OrderServicer(OrderServiceServicer):
         self._orders = orders
 
     async def CreateOrder(self, request: CreateOrderRequest, context: Any) -> Order:
-        order = await self._orders.create(_wanted(request.order), _keep, traceparent())
+        # Who waits for the end is answered the end, and so is a duplicate.
+        kept = partial(_keep, final=not request.wait)
+        order = await self._orders.create(_wanted(request.order), kept, traceparent())
         if request.wait:
             order = await self._orders.finished(order.order_id, _patience(LONGEST_WAIT))
         return to_message(order)
@@ -124,8 +127,8 @@ def to_message(order: domain.Order) -> Order:
     )
 
 
-async def _keep(tx: Transaction, order: domain.Order) -> None:
-    await keep(tx, to_message(order))
+async def _keep(tx: Transaction, order: domain.Order, *, final: bool) -> None:
+    await keep(tx, to_message(order), final=final)
 
 
 def _wanted(message: Order) -> domain.Order:

@@ -75,7 +75,7 @@ async def _keep(tx: Transaction, payment: domain.Payment) -> None:
 def _declined(payment: domain.Payment) -> StatusError:
     return StatusError(
         Code.FAILED_PRECONDITION,
-        f"the payment method {payment.method!r} was declined",
+        "the card was declined",  # never which one: error texts end up in logs
         reason="CARD_DECLINED",
         domain=DOMAIN,
         metadata={"payment_id": payment.payment_id},
