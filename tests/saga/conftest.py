@@ -5,6 +5,7 @@ import pytest
 
 from mesh.store import connect
 from mesh.store.sqlite import SqliteDatabase
+from tests.saga.rig import Till
 
 
 @pytest.fixture
@@ -13,3 +14,8 @@ async def database(tmp_path: Path) -> AsyncIterator[SqliteDatabase]:
     assert isinstance(database, SqliteDatabase)
     async with database:
         yield database
+
+
+@pytest.fixture
+def till() -> Till:
+    return Till()
