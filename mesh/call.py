@@ -45,6 +45,11 @@ class Method:
     idempotency: Idempotency = Idempotency.UNKNOWN
 
     @property
+    def streams_replies(self) -> bool:
+        """Whether it may go on for as long as it likes: how long it took says nothing then."""
+        return self.kind in (Kind.UNARY_STREAM, Kind.STREAM_STREAM)
+
+    @property
     def service(self) -> str:
         return self.name.rsplit("/", 1)[0].lstrip("/")
 

@@ -1,12 +1,19 @@
 """
-The column: all layers of a target in their order, and the memory that they share.
+The column: all layers of a target in their order, outermost first, and the memory they share.
 
+    observing      one span and one record per call, whatever happens below
     deadlining     min(caller's, what is left of the inbound call, the method's maximum)
+    falling_back   a value or the last good answer, when the rule has one
+    limiting       local rate limit, by criticality
     bounding       bulkhead: refuse before any work is done
-    retrying       within one budget per target: the only layer that repeats
+    shedding       the same with a limit that finds itself
+    throttling     refuse what the server would refuse
+    retrying       or hedging, within one budget per target: the only layer that repeats
     balancing      a lease on one endpoint; a retry asks for another
     breaking       per endpoint and method, on the true final status
     timing         attempt timeout, inside the deadline
+    observing      one span per attempt
+    faulting       injected delay and abort
     -> Attempt     the wire
 
 A `Memory` outlives its columns: a new policy is a new column over the same memory.
@@ -14,21 +21,30 @@ A `Memory` outlives its columns: a new policy is a new column over the same memo
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from random import Random
 
-from discovery.model import Snapshot
+from discovery.model import Endpoint, Snapshot
 from mesh.balance.lease import balancing
 from mesh.balance.pool import Lease, Pool
 from mesh.call import Call
+from mesh.errors import PolicyError
 from mesh.flow import Inner, Layer, Signal, Steps, stack
+from mesh.policy.adaptive import shedding
 from mesh.policy.breaker import Breaker, breaking_each
-from mesh.policy.budget import Throttle
-from mesh.policy.bulkhead import Bulkhead, Compartment, bounding
+from mesh.policy.bulkhead import bounding
 from mesh.policy.circuit import Circuit, State
 from mesh.policy.config import Policy, Rules
 from mesh.policy.deadline import deadlining
+from mesh.policy.fallback import falling_back
+from mesh.policy.fault import faulting
+from mesh.policy.hedge import hedging
+from mesh.policy.limit import limiting
+from mesh.policy.memories import Memories
+from mesh.policy.observe import observing, observing_attempts
 from mesh.policy.retry import retrying
+from mesh.policy.throttle import throttling
 from mesh.policy.timing import timing
 from mesh.telemetry.events import CircuitChanged, Emit, unheard
 
@@ -45,18 +61,20 @@ class Memory:
 
     def __init__(self) -> None:
         self.pool = Pool()
-        self.throttle = Throttle()
-        self.compartments: dict[str, Compartment] = {}
+        self.rules = Memories()
         # Of calls that no endpoint was chosen for: guards and plain channels.
-        self.circuits: dict[str, Circuit] = {}
-        self.emit: Emit = unheard
+        self._circuits: dict[str, Circuit] = {}
+        self._emit: Emit = unheard
 
     def adopt(self, policy: Policy, rng: Random, emit: Emit) -> None:
         """Put a policy in force; what is remembered stays, as far as the rules allow."""
-        self.emit = self.pool.emit = emit
-        self.throttle.resize(policy.retry_tokens)
-        self.pool.rule, self.pool.rng = policy.balance, rng
-        self.pool.stir()
+        self._emit = emit
+        self.rules.throttle.resize(policy.retry_tokens)
+        self.pool.adopt(policy.arrangement, rng, emit)
+
+    def select(self, snapshot: Snapshot) -> tuple[Endpoint, ...]:
+        """The endpoints that this client connects to: all, but for a subset rule."""
+        return self.pool.select(snapshot.endpoints)
 
     def publish(self, snapshot: Snapshot) -> None:
         """Take over a snapshot: all endpoints there are."""
@@ -80,29 +98,38 @@ class Memory:
         member = self.pool.members.get(endpoint_id)
         return member.in_flight if member is not None else 0
 
-    def compartment(self, scope: str, rule: Bulkhead) -> Compartment:
-        """The bulkhead of a scope; given another rule it changes its limit in place."""
-        compartment = self.compartments.get(scope)
-        if compartment is None:
-            compartment = self.compartments[scope] = Compartment(rule)
-        elif compartment.rule != rule:
-            compartment.resize(rule)
-        return compartment
-
     def circuit(self, call: Call, rule: Breaker) -> Circuit:
         """The circuit of the call's endpoint and method; without endpoint, of its method."""
-        endpoint, method = call.endpoint, call.method.name
+        endpoint, method = call.endpoint, call.method
         member = self.pool.members.get(endpoint.id) if endpoint is not None else None
-        circuits = member.circuits if member is not None else self.circuits
-        circuit = circuits.get(method)
+        circuits = member.circuits if member is not None else self._circuits
+        circuit = circuits.get(method.name)
         if circuit is None or (circuit.rule is not rule and circuit.rule != rule):
             name = endpoint.id if endpoint is not None else ""
 
             def changed(before: State, after: State) -> None:
-                self.emit(CircuitChanged(name, method, before.name, after.name))
+                self._emit(CircuitChanged(name, method.name, before.name, after.name))
 
-            circuit = circuits[method] = Circuit(rule, changed)
+            circuit = Circuit(rule, changed, streams=method.streams_replies)
+            circuits[method.name] = circuit
         return circuit
+
+    def circuits(self) -> Iterator[tuple[str, str, Circuit]]:
+        """Every circuit there is, with its endpoint ("" for a guard's) and method."""
+        for method, circuit in self._circuits.items():
+            yield "", method, circuit
+        for member in self.pool.members.values():
+            for method, circuit in member.circuits.items():
+                yield member.id, method, circuit
+
+    def set_circuit(self, endpoint: str, method: str, state: State, now: float) -> None:
+        """Force a circuit open, switch it off, let it only measure, or give it back (CLOSED)."""
+        for name, path, circuit in self.circuits():
+            if (name, path) == (endpoint, method):
+                circuit.set(state, now)
+                self.pool.stir()
+                return
+        raise PolicyError("circuit", f"{endpoint} {method}", "is not a circuit of this target")
 
 
 def column(
@@ -118,7 +145,7 @@ def column(
     The flow of every call to a target: ``drive(column(...)(call), ...)``.
 
     Not `balanced`, it chooses no endpoint: for guards, and for channels of somebody else's.
-    Without a policy, it is Policy.production().
+    Without a policy, it is Policy.production(); without `emit`, nobody observes.
     """
     policy = policy or Policy.production()
     memory.adopt(policy, rng, emit or unheard)
@@ -128,35 +155,68 @@ def column(
         scope = policy.scope(call.method.name)
         inner = stacks.get(scope)
         if inner is None:
-            rules = policy.rules(call.method.name)
-            layers = _layers(policy, rules, scope, memory, clock, rng, emit or unheard, balanced)
-            inner = stacks[scope] = stack(*layers)
+            build = _Build(policy, scope, memory, clock, rng, emit, balanced)
+            inner = stacks[scope] = stack(*build.layers())
+        if policy.rules_of(scope).wait_for_ready:
+            call.wait_for_ready = True
         return inner(call)
 
     return flow
 
 
-def _layers(
-    policy: Policy,
-    rules: Rules,
-    scope: str,
-    memory: Memory,
-    clock: Clock,
-    rng: Random,
-    emit: Emit,
-    balanced: bool,
-) -> list[Layer]:
-    layers = [deadlining(rules.timeout, clock, reserve=rules.reserve, floor=rules.floor)]
-    if (bulkhead := rules.bulkhead) is not None:
-        # A scope without a bulkhead of its own shares the target's.
-        shared = "" if bulkhead == policy.bulkhead else scope
-        layers.append(bounding(memory.compartment(shared, bulkhead)))
-    if rules.retry is not None:
-        layers.append(retrying(rules.retry, rng, throttle=memory.throttle, clock=clock, emit=emit))
-    if balanced:
-        layers.append(balancing(memory.pool, clock))
-    if (breaker := rules.breaker) is not None:
-        layers.append(breaking_each(lambda call: memory.circuit(call, breaker), clock))
-    if rules.attempt_timeout is not None:
-        layers.append(timing(rules.attempt_timeout, clock))
-    return layers
+@dataclass(frozen=True, slots=True)
+class _Build:
+    """What the layers of one scope are made of."""
+
+    policy: Policy
+    scope: str
+    memory: Memory
+    clock: Clock
+    rng: Random
+    emit: Emit | None
+    balanced: bool
+
+    def layers(self) -> Iterator[Layer]:
+        """The column, outermost first; a rule that is None is a layer that is not there."""
+        memory, clock, rng = self.memory, self.clock, self.rng
+        rules, emit = self.policy.rules_of(self.scope), self.emit or unheard
+        if self.emit is not None:
+            yield observing(clock, rng, emit)
+        yield deadlining(rules.timeout, clock, reserve=rules.reserve, floor=rules.floor)
+        if rules.fallback is not None:
+            larder = memory.rules.larder(self.shared("fallback"), rules.fallback)
+            yield falling_back(larder, clock, emit=emit)
+        if rules.rate_limit is not None:
+            yield limiting(memory.rules.meter(self.shared("rate_limit"), rules.rate_limit), clock)
+        if rules.bulkhead is not None:
+            yield bounding(memory.rules.compartment(self.shared("bulkhead"), rules.bulkhead))
+        if rules.concurrency is not None:
+            scope = self.shared("concurrency")
+            yield shedding(memory.rules.concurrency(scope, rules.concurrency), clock)
+        if rules.throttle is not None:
+            scope = self.shared("throttle")
+            yield throttling(memory.rules.acceptance(scope, rules.throttle), clock, rng)
+        yield from self.repeating(rules, emit)
+        if self.balanced:
+            yield balancing(memory.pool, clock)
+        if (breaker := rules.breaker) is not None:
+            yield breaking_each(lambda call: memory.circuit(call, breaker), clock)
+        if rules.attempt_timeout is not None:
+            yield timing(rules.attempt_timeout, clock)
+        if self.emit is not None:
+            yield observing_attempts(clock, rng, emit)
+        if rules.fault is not None:
+            yield faulting(rules.fault, rng, active=memory.rules.faults, emit=emit)
+
+    def repeating(self, rules: Rules, emit: Emit) -> Iterator[Layer]:
+        """The one layer that repeats calls, if any does."""
+        throttle, clock = self.memory.rules.throttle, self.clock
+        if rules.hedge is not None:
+            yield hedging(rules.hedge, clock, throttle=throttle, emit=emit)
+        elif rules.retry is not None:
+            yield retrying(rules.retry, self.rng, throttle=throttle, clock=clock, emit=emit)
+
+    def shared(self, field: str) -> str:
+        """The scope of a rule's memory: the target's, unless this scope has a rule of its own."""
+        own = getattr(self.policy.rules_of(self.scope), field)
+        return "" if own == getattr(self.policy, field) else self.scope

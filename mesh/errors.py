@@ -208,3 +208,4 @@ class PolicyError(ValueError):
         super().__init__(f"{field}: {value!r} {why}")
         self.field = field
         self.value = value
+        self.why = why

@@ -37,7 +37,7 @@ def balancing(pool: Pool, clock: Callable[[], float], patience: float = 5.0) -> 
             except CallFailed as failure:
                 pool.failed(lease, failure, clock(), allowed)
                 raise
-            pool.answered(lease, clock())
+            pool.answered(lease, clock(), timed=not call.method.streams_replies)
             return reply
 
     return layer

@@ -46,7 +46,7 @@ class Choices:
         members: Sequence[Member],
         rng: Random,
         choices: int,
-        load: Callable[[Member], float],
+        load: Callable[[Member, float], float],
     ) -> None:
         self._members = tuple(members)
         self._rng = rng
@@ -62,17 +62,17 @@ class Choices:
             return members[0] if members else None
         if self._choices > 2:
             drawn = self._rng.sample(members, min(self._choices, count))
-            return min(drawn, key=self._load)
+            return min(drawn, key=lambda member: self._load(member, now))
         first = int(self._rng.random() * count)
         second = int(self._rng.random() * (count - 1))
         one, other = members[first], members[second + (second >= first)]
-        return other if self._load(other) < self._load(one) else one
+        return other if self._load(other, now) < self._load(one, now) else one
 
 
-def _busiest(member: Member) -> float:
-    return (member.in_flight + 1) / member.endpoint.weight
+def _busiest(member: Member, now: float) -> float:
+    return (member.in_flight + 1) / member.weight
 
 
-def _slowest(member: Member) -> float:
+def _slowest(member: Member, now: float) -> float:
     # Nobody knows yet how fast a newcomer is: as fast as can be, until its first answer.
-    return ((member.latency or 1e-6) * (member.in_flight + 1)) / member.endpoint.weight
+    return (member.latency.at(now) + 1e-6) * (member.in_flight + 1) / member.weight

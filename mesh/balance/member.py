@@ -7,19 +7,26 @@ what outlier detection reads.  An endpoint that moves to another address becomes
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from discovery.model import Endpoint
+from mesh.balance.latency import Latency
 from mesh.policy.circuit import Circuit
-
-if TYPE_CHECKING:
-    from mesh.policy.outlier import Tally
+from mesh.policy.outlier import Tally
 
 
 class Member:
     """One endpoint as this client knows it."""
 
-    __slots__ = ("circuits", "endpoint", "id", "in_flight", "latency", "ready", "since", "tally")
+    __slots__ = (
+        "circuits",
+        "endpoint",
+        "id",
+        "in_flight",
+        "latency",
+        "ready",
+        "since",
+        "tally",
+        "weight",
+    )
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.id = endpoint.id
@@ -29,10 +36,11 @@ class Member:
         # When it became ready, as far as a pick has noticed: slow start counts from there.
         self.since: float | None = None
         self.in_flight = 0
-        # Moving average of its answers' seconds; None before the first (balance/latency.py).
-        self.latency: float | None = None
+        # The registry's weight, less while it starts slowly; pickers read this one.
+        self.weight = float(endpoint.weight)
+        self.latency = Latency()
         self.circuits: dict[str, Circuit] = {}
-        self.tally: Tally | None = None
+        self.tally = Tally(endpoint.id)
 
     def admits(self, method: str, now: float) -> bool:
         """Whether this endpoint's circuit for `method` would let a call through."""

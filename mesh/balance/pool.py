@@ -1,10 +1,10 @@
 """
 The pool: everyone whom one client may ask, and a lease on one of them for each attempt.
 
-    publish(snapshot) --+
-    set_ready(id, ok) --+--> stale --> at the next pick: candidates --> rule.picker(...)
-    an ejection ends  --+                                                   |
-                                    lease = pick(call, now)  <--------------+
+    publish(snapshot) --+                          zone             slow     split
+    set_ready(id, ok) --+--> stale --> at a pick: ------> the well ------> ------> rule.picker()
+    an ejection ends  --+                                 of them   start   by tag      |
+                                              lease = pick(call, now)  <----------------+
 
 `pick` never blocks: it returns a lease, or None where waiting for `changed` can help, or raises
 NoEndpoint or CircuitOpen.  A pool reads no clock and is not thread-safe: its driver holds the lock.
@@ -12,6 +12,8 @@ NoEndpoint or CircuitOpen.  A pool reads no clock and is not thread-safe: its dr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from random import Random
 from types import TracebackType
 from typing import Self
@@ -20,13 +22,32 @@ from discovery.model import Endpoint, Health, Snapshot
 from mesh.balance.least_request import LeastRequest
 from mesh.balance.member import Member
 from mesh.balance.picker import Balance, Picker
+from mesh.balance.slow_start import STEPS, SlowStart
+from mesh.balance.split import Split
+from mesh.balance.subset import Subset
+from mesh.balance.zones import Failover, Zones
 from mesh.call import Call
-from mesh.errors import CallFailed, CircuitOpen, NoEndpoint
+from mesh.errors import CallFailed, CircuitOpen, Code, NoEndpoint
 from mesh.flow import Signal
+from mesh.policy.illness import Sign, sign_of
+from mesh.policy.outlier import Detector, Outlier, Tally
 from mesh.telemetry.events import Emit, EndpointsChanged, unheard
 
-# "If fewer than half are well, the pool is in panic": asking an ill server beats asking nobody.
-PANIC = 0.5
+NEVER = float("inf")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Arrangement:
+    """The rules of a pool: which of the endpoints are asked, and in which proportion."""
+
+    balance: Balance
+    # With fewer than this part of the reachable endpoints well, all are asked.
+    panic_threshold: float = 0.5
+    outlier: Outlier | None = None
+    subset: Subset | None = None
+    zones: Zones | None = None
+    slow_start: SlowStart | None = None
+    split: Split | None = None
 
 
 class Pool:
@@ -35,25 +56,48 @@ class Pool:
     def __init__(self) -> None:
         self.members: dict[str, Member] = {}
         self.snapshot: Snapshot | None = None
-        self.rule: Balance = LeastRequest()
-        self.rng = Random()  # replaced by whoever adopts a policy
-        self.panic_threshold = PANIC
-        self.emit: Emit = unheard
+        self.rules = Arrangement(balance=LeastRequest())
         # Set, and replaced, whenever a pick that failed could succeed now.
         self.changed = Signal()
-        self.panic = False
         # How many calls wait for `changed` at this moment.
         self.waiting = 0
+        self.panic = False
+        self._emit: Emit = unheard
+        self._rng = Random(0)
+        # Which subset is this client's own.
+        self._seed: int | None = None
+        self._detector: Detector | None = None
+        self._failover: Failover | None = None
         self._picker: Picker | None = None
         self._stale = True
-        self._due = float("inf")
+        self._due = NEVER
+
+    def adopt(self, rules: Arrangement, rng: Random, emit: Emit) -> None:
+        """Put other rules in force; members keep what is known of them."""
+        before, self.rules, self._rng, self._emit = self.rules, rules, rng, emit
+        if self._seed is None:
+            self._seed = rng.getrandbits(64)
+        if rules.outlier is None:
+            self._detector = None
+            for tally in self._tallies():
+                tally.ejected_at = None
+        elif self._detector is None or rules.outlier != before.outlier:
+            self._detector = Detector(rules.outlier, rng, emit)
+        self._failover = Failover(rules.zones) if rules.zones is not None else None
+        if self.snapshot is not None:
+            self.publish(self.snapshot)
 
     # -- what discovery and the connections say
+
+    def select(self, endpoints: Sequence[Endpoint]) -> tuple[Endpoint, ...]:
+        """Those of `endpoints` that this client keeps connections to."""
+        subset = self.rules.subset
+        return tuple(endpoints) if subset is None else subset.choose(endpoints, self._seed or 0)
 
     def publish(self, snapshot: Snapshot) -> None:
         """Take over all endpoints of a snapshot; members that stay keep what is known of them."""
         members: dict[str, Member] = {}
-        for endpoint in snapshot.endpoints:
+        for endpoint in self.select(snapshot.endpoints):
             member = self.members.get(endpoint.id)
             if member is None or member.endpoint.address != endpoint.address:
                 member = Member(endpoint)
@@ -99,7 +143,7 @@ class Pool:
             self._refuse(call)
             return None
         if not call.tried and member.admits(method, now):
-            return Lease(self, member, now)
+            return Lease(member, now)
         closed: set[str] = set()
         soonest: float | None = None
         # First whoever was not tried; then anyone but the last; then, if need be, the last again.
@@ -107,14 +151,11 @@ class Pool:
             while (member := picker.pick(call, now, avoided | closed)) is not None:
                 circuit = member.circuits.get(method)
                 if circuit is None or circuit.admits(now):
-                    return Lease(self, member, now)
+                    return Lease(member, now)
                 closed.add(member.id)
                 wait = circuit.retry_after(now)
                 soonest = wait if soonest is None else min(soonest, wait)
-        if soonest is None:
-            self._refuse(call)
-            return None
-        raise CircuitOpen(soonest)
+        raise CircuitOpen(soonest or 0.0)
 
     def _refuse(self, call: Call) -> None:
         """Raise NoEndpoint, unless waiting can help."""
@@ -125,37 +166,90 @@ class Pool:
         what = f"none of {known} endpoints can be reached" if known else "no endpoint is known"
         raise NoEndpoint(f"{self.snapshot.service}: {what}")
 
-    def answered(self, lease: Lease, now: float) -> None:
-        """The endpoint answered the attempt with OK."""
+    # -- what leases report
+
+    def answered(self, lease: Lease, now: float, *, timed: bool = True) -> None:
+        """The endpoint answered with OK; not `timed` is a stream, as long as it likes."""
+        member = lease.member
+        if timed:
+            member.latency.add(now - lease.since, now)
+        member.tally.add(ok=True)
 
     def failed(self, lease: Lease, failure: CallFailed, now: float, allowed: float | None) -> None:
         """The attempt failed; `allowed` is how many seconds the call had left when it began."""
+        member, sign = lease.member, sign_of(failure, allowed)
+        if sign is Sign.SILENT:
+            return
+        if failure.code is not Code.UNAVAILABLE:
+            # Refusing is fast, so it says nothing of how fast work is.
+            member.latency.add(now - lease.since, now)
+        if sign is Sign.WELL or self._detector is None:
+            member.tally.add(ok=sign is Sign.WELL)
+        elif self._detector.failed(member.tally, self._tallies(), now):
+            self.stir()
+
+    def _tallies(self) -> list[Tally]:
+        return [member.tally for member in self.members.values()]
 
     # -- the picker
 
     def _rebuild(self, now: float) -> None:
-        self._stale, self._due = False, float("inf")
-        connected = []
+        self._stale, self._due = False, NEVER
+        if self._detector is not None:
+            self._sweep(self._detector, now)
+        connected, well = set[str](), set[str]()
         for member in self.members.values():
             if member.ready:
-                if member.since is None:
-                    member.since = now
-                connected.append(member)
-        well = [m for m in connected if m.endpoint.health is not Health.CRITICAL]
-        panic = len(well) < self.panic_threshold * len(connected)
-        candidates = connected if panic else well
-        self._picker = self.rule.picker(candidates, self.rng) if candidates else None
-        self.panic = panic
-        self.emit(EndpointsChanged(len(self.members), len(candidates), panic))
+                member.since = now if member.since is None else member.since
+                connected.add(member.id)
+                critical = member.endpoint.health is Health.CRITICAL
+                if not critical and member.tally.ejected_at is None:
+                    well.add(member.id)
+        zone = list(self.members.values())
+        if self._failover is not None:
+            zone = self._failover.choose(zone, well, now)
+            self._due = min(self._due, self._failover.due)
+        reachable = [member for member in zone if member.id in connected]
+        candidates = [member for member in reachable if member.id in well]
+        # An ill server may still answer, and the few well ones would drown in everybody's calls.
+        self.panic = len(candidates) < self.rules.panic_threshold * len(reachable)
+        if self.panic:
+            candidates = reachable
+        self._weigh(candidates, now)
+        self._picker = self._make(candidates) if candidates else None
+        where = candidates[0].endpoint.zone if candidates and self._failover else ""
+        self._emit(EndpointsChanged(len(self.members), len(candidates), self.panic, where))
+
+    def _sweep(self, detector: Detector, now: float) -> None:
+        if detector.due is None:
+            detector.due = now + detector.rule.interval
+        elif now >= detector.due:
+            detector.sweep(self._tallies(), now)
+        self._due = min(self._due, detector.due)
+
+    def _weigh(self, candidates: Sequence[Member], now: float) -> None:
+        slow = self.rules.slow_start
+        for member in candidates:
+            share = 1.0
+            if slow is not None:
+                share = slow.share(now - (member.since if member.since is not None else now))
+                if share < 1.0:
+                    self._due = min(self._due, now + slow.window / STEPS)
+            member.weight = member.endpoint.weight * share
+
+    def _make(self, candidates: Sequence[Member]) -> Picker:
+        balance, split, rng = self.rules.balance, self.rules.split, self._rng
+        if split is None:
+            return balance.picker(candidates, rng)
+        return split.picker(candidates, rng, lambda members: balance.picker(members, rng))
 
 
 class Lease:
     """One attempt's claim on one endpoint: in flight from `with` to its end, whatever happens."""
 
-    __slots__ = ("_pool", "member", "since")
+    __slots__ = ("member", "since")
 
-    def __init__(self, pool: Pool, member: Member, since: float) -> None:
-        self._pool = pool
+    def __init__(self, member: Member, since: float) -> None:
         self.member = member
         self.since = since
 

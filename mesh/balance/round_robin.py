@@ -23,7 +23,7 @@ class RoundRobin:
     weighted: bool = True
 
     def picker(self, members: Sequence[Member], rng: Random) -> Picker:
-        weights = {member.endpoint.weight for member in members}
+        weights = {member.weight for member in members}
         if self.weighted and len(weights) > 1:
             return Smooth(members, rng)
         return InTurn(members, rng)
@@ -56,14 +56,14 @@ class Smooth:
 
     def __init__(self, members: Sequence[Member], rng: Random) -> None:
         self._members = tuple(members)
-        self._credit = {m.id: rng.random() * m.endpoint.weight for m in members}
+        self._credit = {m.id: rng.random() * m.weight for m in members}
 
     def pick(self, call: Call, now: float, shunned: Collection[str] = NOBODY) -> Member | None:
-        credit, total, best = self._credit, 0, None
+        credit, total, best = self._credit, 0.0, None
         for member in self._members:
             if member.id in shunned:
                 continue
-            weight = member.endpoint.weight
+            weight = member.weight
             credit[member.id] += weight
             total += weight
             if best is None or credit[member.id] > credit[best.id]:

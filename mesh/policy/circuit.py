@@ -82,15 +82,22 @@ class Circuit:
         "_rule",
         "_slow",
         "_streak",
+        "_streams",
         "_window",
         "state",
     )
 
     def __init__(
-        self, rule: Breaker, changed: Callable[[State, State], None] | None = None
+        self,
+        rule: Breaker,
+        changed: Callable[[State, State], None] | None = None,
+        *,
+        streams: bool = False,
     ) -> None:
         self.state = State.CLOSED
         self._rule = rule
+        # Whether its calls may go on for days: how long one takes says nothing then.
+        self._streams = streams
         self._changed = changed
         self._window: Window | None = None
         if rule.failure_rate is not None or rule.slow_rate is not None:
@@ -142,6 +149,9 @@ class Circuit:
             raise CircuitOpen(self.retry_after(now))
         if self.state is State.OPEN:
             self._fire(Event.COOL, now)
+        elif self.state is State.HALF_OPEN and self._admitted == self._answered:
+            # All probes so far were given back: the time for an answer runs from this one.
+            self._reopens = now + self._rule.probe_seconds
         self._admitted += 1
         return Admission(self, self._epoch, now)
 
@@ -158,7 +168,8 @@ class Circuit:
         # An answer sent before the last transition decides nothing.
         if epoch != self._epoch or self.state is State.DISABLED:
             return
-        rule, failed, slow = self._rule, not ok, seconds > self._rule.slow_seconds
+        rule, failed = self._rule, not ok
+        slow = seconds > rule.slow_seconds and not self._streams
         if self.state is State.HALF_OPEN:
             self._answered += 1
             self._bad += failed
@@ -182,14 +193,15 @@ class Circuit:
             self._admitted -= 1
 
     def _settle(self, now: float) -> None:
-        """Count probes that are out for too long as failed, at the time they were due."""
+        """Decide over probes that are out for too long, as of the time they were due."""
         if (
             self.state is State.HALF_OPEN
             and self._admitted > self._answered
             and self._rule.probe_seconds > 0
             and now >= self._reopens
         ):
-            self._fire(Event.RELAPSE, self._reopens)
+            # A call that hangs is a failed probe; a stream that stands is a good one.
+            self._fire(Event.MEND if self._streams else Event.RELAPSE, self._reopens)
 
     def _fire(self, event: Event, now: float) -> None:
         before, self.state = self.state, TRANSITIONS[self.state, event]

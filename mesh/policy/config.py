@@ -19,11 +19,43 @@ from typing import Any, Self
 
 from mesh.balance.least_request import LeastRequest
 from mesh.balance.picker import Balance
+from mesh.balance.pool import Arrangement
+from mesh.balance.slow_start import SlowStart
+from mesh.balance.split import Split
+from mesh.balance.subset import Subset
+from mesh.balance.zones import Zones
 from mesh.errors import PolicyError
 from mesh.policy import checks
+from mesh.policy.adaptive import AdaptiveLimit
 from mesh.policy.breaker import Breaker
 from mesh.policy.bulkhead import Bulkhead
+from mesh.policy.fallback import Fallback
+from mesh.policy.fault import Fault
+from mesh.policy.hedge import Hedge
+from mesh.policy.limit import RateLimit
+from mesh.policy.outlier import FailurePercentage, Outlier
 from mesh.policy.retry import Retry
+from mesh.policy.throttle import ClientThrottle
+
+RULES: Mapping[str, type] = {
+    "retry": Retry,
+    "hedge": Hedge,
+    "breaker": Breaker,
+    "bulkhead": Bulkhead,
+    "rate_limit": RateLimit,
+    "throttle": ClientThrottle,
+    "concurrency": AdaptiveLimit,
+    "fallback": Fallback,
+    "fault": Fault,
+}
+TARGET_RULES: Mapping[str, type] = {
+    "outlier": Outlier,
+    "subset": Subset,
+    "zones": Zones,
+    "slow_start": SlowStart,
+    "split": Split,
+    "health_check": str,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,13 +73,23 @@ class Rules:
     # Wait for an endpoint to become ready, up to the deadline, when the call does not say.
     wait_for_ready: bool = False
     retry: Retry | None = None
+    hedge: Hedge | None = None
     breaker: Breaker | None = None
     bulkhead: Bulkhead | None = None
+    rate_limit: RateLimit | None = None
+    throttle: ClientThrottle | None = None
+    concurrency: AdaptiveLimit | None = None
+    fallback: Fallback | None = None
+    fault: Fault | None = None
 
     def __post_init__(self) -> None:
         checks.not_negative("policy", timeout=self.timeout, reserve=self.reserve, floor=self.floor)
         checks.above_zero("policy", attempt_timeout=self.attempt_timeout)
-        _kinds(self, retry=Retry, breaker=Breaker, bulkhead=Bulkhead)
+        for name, kind in RULES.items():
+            _is_a(kind, f"policy.{name}", getattr(self, name))
+        if self.retry is not None and self.hedge is not None:
+            # "a method may have retryPolicy or hedgingPolicy, not both" - gRFC A6
+            raise PolicyError("policy.hedge", self.hedge, "stands beside a retry: choose one")
         if not isinstance(self.wait_for_ready, bool):
             raise PolicyError("policy.wait_for_ready", self.wait_for_ready, "is not true or false")
 
@@ -60,11 +102,24 @@ class Policy(Rules):
     balance: Balance = field(default_factory=LeastRequest)
     # The budget that retries and hedges of all methods share holds so many failures.
     retry_tokens: int = 10
+    outlier: Outlier | None = None
+    # With fewer than this part of the reachable endpoints well, all are asked.
+    panic_threshold: float = 0.5
+    subset: Subset | None = None
+    zones: Zones | None = None
+    slow_start: SlowStart | None = None
+    split: Split | None = None
+    # Whose health each connection watches (grpc.health.v1); "" is the server's as a whole, None
+    # watches nothing.
+    health_check: str | None = None
     methods: Mapping[str, Rules] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         checks.whole("policy", 1, 1000, retry_tokens=self.retry_tokens)
+        checks.between("policy", 0, 1, panic_threshold=self.panic_threshold)
+        for name, kind in TARGET_RULES.items():
+            _is_a(kind, f"policy.{name}", getattr(self, name))
         if not hasattr(self.balance, "picker"):
             raise PolicyError("policy.balance", self.balance, "is not a balance rule")
         for name, rules in self.methods.items():
@@ -78,6 +133,19 @@ class Policy(Rules):
     def __hash__(self) -> int:
         return hash((self.timeout, self.retry, self.breaker, tuple(sorted(self.methods))))
 
+    @property
+    def arrangement(self) -> Arrangement:
+        """The part of the policy that says who is asked."""
+        return Arrangement(
+            balance=self.balance,
+            panic_threshold=self.panic_threshold,
+            outlier=self.outlier,
+            subset=self.subset,
+            zones=self.zones,
+            slow_start=self.slow_start,
+            split=self.split,
+        )
+
     def scope(self, method: str) -> str:
         """Which entry of `methods` holds for the method of this path: its key, "" for none."""
         name = method.lstrip("/")
@@ -86,7 +154,10 @@ class Policy(Rules):
 
     def rules(self, method: str) -> Rules:
         """The rules for the method of this path: its own, its service's, else the policy's."""
-        scope = self.scope(method)
+        return self.rules_of(self.scope(method))
+
+    def rules_of(self, scope: str) -> Rules:
+        """The rules of a scope."""
         return self.methods[scope] if scope else self
 
     def override(self, name: str, **changes: Any) -> Self:
@@ -124,11 +195,27 @@ class Policy(Rules):
             bulkhead=Bulkhead(limit=1000, queue=100, wait=0.1),
             # Two choices: even load, and hung servers are noticed by their queue alone.
             balance=LeastRequest(),
+            outlier=Outlier(
+                # In a row, over all methods; timeouts count, so a hung server is found by three.
+                consecutive_errors=3,
+                # s: a restart takes about as long; grows with each ejection, to five minutes.
+                base_ejection_time=5.0,
+                # Percent: half of the servers can be wrong at once, more is panic.
+                max_ejection_percent=50,
+                # s: how often ejected servers are let back, and failures are counted anew.
+                interval=1.0,
+                # Needs hundreds of calls a second to say anything; few targets have them.
+                success_rate=None,
+                failure_percentage=FailurePercentage(
+                    # Percent, among three servers and up: most answers wrong is no bad luck.
+                    threshold=85,
+                    minimum_hosts=3,
+                    request_volume=20,
+                ),
+            ),
         )
 
 
-def _kinds(record: Rules, **kinds: type) -> None:
-    for name, kind in kinds.items():
-        value = getattr(record, name)
-        if value is not None and not isinstance(value, kind):
-            raise PolicyError(f"policy.{name}", value, f"is not a {kind.__name__}")
+def _is_a(kind: type, field: str, value: object) -> None:
+    if value is not None and not isinstance(value, kind):
+        raise PolicyError(field, value, f"is not of kind {kind.__name__}")
