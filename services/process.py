@@ -25,8 +25,9 @@ from typing import NoReturn
 from discovery import DiscoveryError
 from mesh.store import StoreError
 
-CONTRACT = Path(__file__).resolve().parent.parent / "protos" / "shop.binpb"
-STATE = Path(".demo")
+# The contract with its comments, for reflection; an installed shop has none beside it.
+_BESIDE = Path(__file__).resolve().parent.parent / "protos" / "shop.binpb"
+CONTRACT = _BESIDE if _BESIDE.is_file() else None
 
 
 @dataclass(slots=True)
@@ -81,10 +82,7 @@ def read(service: str, arguments: Sequence[str], environment: Mapping[str, str])
         "--instance", type=_slot, default=1, help="which instance this is: 1, 2, ..."
     )
     told = parser.parse_args(arguments)
-    database = environment.get("DATABASE_URL", "")
-    if not database:
-        STATE.mkdir(exist_ok=True)
-        database = f"sqlite:///{STATE / service}.db"
+    database = environment.get("DATABASE_URL") or f"sqlite:///.demo/{service}.db"
     return Process(service, told.host, told.port, told.instance, database)
 
 

@@ -105,7 +105,8 @@ class OrderServiceServicer(object):
 
     def CancelOrder(self, request, context):
         """Cancels an order that is not confirmed yet: reserved stock is released and a charged card
-        refunded. A confirmed order is refused (FAILED_PRECONDITION, ORDER_CONFIRMED); one that is
+        refunded. It answers the CANCELLED order, or after five seconds the order as it is then, on its
+        way back. A confirmed order is refused (FAILED_PRECONDITION, ORDER_CONFIRMED); one that is
         cancelled already is answered as it is.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

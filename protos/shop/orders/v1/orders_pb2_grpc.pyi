@@ -48,7 +48,8 @@ class OrderServiceStub:
     """Changes the note or the shipping address of an order, whatever its status."""
     CancelOrder: _grpc.UnaryUnaryMultiCallable[_orders_pb2.CancelOrderRequest, _orders_pb2.Order]
     """Cancels an order that is not confirmed yet: reserved stock is released and a charged card
-    refunded. A confirmed order is refused (FAILED_PRECONDITION, ORDER_CONFIRMED); one that is
+    refunded. It answers the CANCELLED order, or after five seconds the order as it is then, on its
+    way back. A confirmed order is refused (FAILED_PRECONDITION, ORDER_CONFIRMED); one that is
     cancelled already is answered as it is.
     """
     WatchOrder: _grpc.UnaryStreamMultiCallable[_orders_pb2.WatchOrderRequest, _orders_pb2.Order]
@@ -76,7 +77,8 @@ class OrderServiceAsyncStub(OrderServiceStub):
     """Changes the note or the shipping address of an order, whatever its status."""
     CancelOrder: _aio.UnaryUnaryMultiCallable[_orders_pb2.CancelOrderRequest, _orders_pb2.Order]  # type: ignore[assignment]
     """Cancels an order that is not confirmed yet: reserved stock is released and a charged card
-    refunded. A confirmed order is refused (FAILED_PRECONDITION, ORDER_CONFIRMED); one that is
+    refunded. It answers the CANCELLED order, or after five seconds the order as it is then, on its
+    way back. A confirmed order is refused (FAILED_PRECONDITION, ORDER_CONFIRMED); one that is
     cancelled already is answered as it is.
     """
     WatchOrder: _aio.UnaryStreamMultiCallable[_orders_pb2.WatchOrderRequest, _orders_pb2.Order]  # type: ignore[assignment]
@@ -131,7 +133,8 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_orders_pb2.Order, _abc.Awaitable[_orders_pb2.Order]]:
         """Cancels an order that is not confirmed yet: reserved stock is released and a charged card
-        refunded. A confirmed order is refused (FAILED_PRECONDITION, ORDER_CONFIRMED); one that is
+        refunded. It answers the CANCELLED order, or after five seconds the order as it is then, on its
+        way back. A confirmed order is refused (FAILED_PRECONDITION, ORDER_CONFIRMED); one that is
         cancelled already is answered as it is.
         """
 
