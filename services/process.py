@@ -23,11 +23,16 @@ from pathlib import Path
 from typing import NoReturn
 
 from discovery import DiscoveryError
+from mesh.server import Limits
 from mesh.store import StoreError
 
 # The contract with its comments, for reflection; an installed shop has none beside it.
 _BESIDE = Path(__file__).resolve().parent.parent / "protos" / "shop.binpb"
 CONTRACT = _BESIDE if _BESIDE.is_file() else None
+
+# For servers whose calls mostly wait (for an order's end, a change, a card): how many are in
+# progress says nothing of how busy the server is, so only the fixed bound holds.
+WAITING = Limits(adaptive=None)
 
 
 @dataclass(slots=True)

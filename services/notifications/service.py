@@ -20,7 +20,7 @@ from services.notifications.events import notification
 from services.notifications.handlers import Notifications
 from services.notifications.policies import FEED
 from services.notifications.servicer import NotificationServicer
-from services.process import CONTRACT, Process
+from services.process import CONTRACT, WAITING, Process
 
 
 @asynccontextmanager
@@ -41,6 +41,7 @@ async def notifications(
             "notifications",
             [NotificationServicer(Notifications(database))],
             registry=registry,
+            limits=WAITING,
             descriptors=CONTRACT,
         )
 

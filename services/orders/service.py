@@ -23,7 +23,7 @@ from services.orders.place_order import DEADLINE, place_order
 from services.orders.policies import INVENTORY, PAYMENTS
 from services.orders.servicer import OrderServicer
 from services.orders.watching import Watching
-from services.process import CONTRACT, Process
+from services.process import CONTRACT, WAITING, Process
 
 
 @asynccontextmanager
@@ -55,6 +55,7 @@ async def orders(
             "orders",
             [OrderServicer(Orders(database, outbox, runner, watching)), Feed(outbox)],
             registry=registry,
+            limits=WAITING,
             interceptors=[Idempotency(database)],
             descriptors=CONTRACT,
         )

@@ -15,7 +15,7 @@ from services.payments import store
 from services.payments.cards import CardNetwork
 from services.payments.handlers import Payments
 from services.payments.servicer import PaymentServicer
-from services.process import CONTRACT, Process
+from services.process import CONTRACT, WAITING, Process
 
 
 @asynccontextmanager
@@ -30,6 +30,7 @@ async def payments(
         "payments",
         [PaymentServicer(handlers), Feed(outbox)],
         registry=registry,
+        limits=WAITING,
         interceptors=[Idempotency(database)],
         descriptors=CONTRACT,
     )

@@ -1,5 +1,7 @@
 """OrderService over a socket: the order's life, with every service behind it."""
 
+import asyncio
+
 import grpc
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -20,6 +22,7 @@ from shop.orders.v1 import (
     GetOrderRequest,
     ListOrdersRequest,
     Order,
+    OrderServiceStub,
     UpdateOrderRequest,
     WatchOrderRequest,
 )
@@ -99,6 +102,30 @@ async def test_a_slow_card_confirms_the_order_all_the_same(shop):
     order = await shop.orders.CreateOrder(asking(("mug", 1), card="card-slow"))
 
     assert order.status == ORDER_STATUS_CONFIRMED
+
+
+async def test_many_who_wait_keep_nobody_out(shop):
+    """Waiting is not work: a crowd of watchers and waiting customers overloads no server."""
+    addresses = [shop.shop.addresses["orders"]] * 2
+    options = (("grpc.use_local_subchannel_pool", 1),)
+    async with (
+        grpc.aio.insecure_channel(addresses[0], options=options) as one,
+        grpc.aio.insecure_channel(addresses[1], options=options) as other,
+    ):
+        crowd = [OrderServiceStub(channel) for channel in (one, other)]
+        waiting = [
+            asyncio.ensure_future(
+                crowd[number % 2].CreateOrder(asking(("mug", 1), card="card-slow"), timeout=60)
+            )
+            for number in range(150)
+        ]
+        answers = await asyncio.gather(*waiting)
+    listed = await shop.orders.ListOrders(ListOrdersRequest(page_size=1000))
+
+    confirmed = [order for order in answers if order.status == ORDER_STATUS_CONFIRMED]
+    assert len(confirmed) == 100
+    assert {order.cancel_reason for order in answers} == {"", "OUT_OF_STOCK"}
+    assert len(listed.orders) == 150
 
 
 async def test_what_only_the_shop_may_say_is_ignored(shop):
