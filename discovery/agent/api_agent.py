@@ -1,22 +1,25 @@
 """
-/v1/agent: registering with this agent, its checks, and what it says of itself.
+/v1/agent: what is registered with this agent, and its checks.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Awaitable
 from typing import Any
 
 import msgspec
-from aiohttp import web
 
-from discovery.agent import definition, records
-from discovery.agent.blocking import answer
-from discovery.agent.definition import STATUSES, Refused
+from discovery.agent import definition, filtering, go, records
+from discovery.agent.blocking import Blocking, answer, wait_of
+from discovery.agent.definition import STATUSES
+from discovery.agent.door import Routes
+from discovery.agent.filtering import Shape, Test
+from discovery.agent.go import Refused
 from discovery.agent.local import Local
-from discovery.agent.records import CheckRecord, NodeRecord
+from discovery.agent.records import CheckRecord, ServiceRecord
+from discovery.agent.wire import Request, Response, text
 
-VERSION = "1.8.7"
 NO_DEFINITION = {
     "Interval": "0s",
     "Timeout": "0s",
@@ -32,165 +35,156 @@ STATUS_OF = {"passing": 200, "warning": 429, "critical": 503, "maintenance": 503
 
 
 class AgentApi:
-    def __init__(self, local: Local, node: NodeRecord, port: int) -> None:
+    """What one agent says of what is registered with it."""
+
+    def __init__(self, local: Local, blocking: Blocking) -> None:
         self._local = local
-        self._node = node
-        self._port = port
+        self._blocking = blocking
 
-    def routes(self) -> list[web.RouteDef]:
-        return [
-            web.get("/v1/agent/self", self.self),
-            web.get("/v1/agent/members", self.members),
-            web.get("/v1/agent/services", self.services),
-            web.get("/v1/agent/service/{id:(?!register$)[^/]+}", self.service),
-            web.put("/v1/agent/service/register", self.register),
-            web.put("/v1/agent/service/deregister/{id:.*}", self.deregister),
-            web.put("/v1/agent/service/maintenance/{id:.*}", self.maintain_service),
-            web.put("/v1/agent/maintenance", self.maintain_node),
-            web.get("/v1/agent/checks", self.checks),
-            web.put("/v1/agent/check/register", self.register_check),
-            web.put("/v1/agent/check/deregister/{id:.*}", self.deregister_check),
-            web.put("/v1/agent/check/pass/{id:.*}", self.passing),
-            web.put("/v1/agent/check/warn/{id:.*}", self.warning),
-            web.put("/v1/agent/check/fail/{id:.*}", self.critical),
-            web.put("/v1/agent/check/update/{id:.*}", self.update),
-            web.get("/v1/agent/health/service/id/{id:.*}", self.health_by_id),
-            web.get("/v1/agent/health/service/name/{name:.*}", self.health_by_name),
-        ]
-
-    async def self(self, request: web.Request) -> web.Response:
-        node = self._node
-        return answer(
-            request,
-            {
-                "Config": {
-                    "Datacenter": node.datacenter,
-                    "NodeName": node.name,
-                    "NodeID": node.id,
-                    "Revision": "",
-                    "Server": True,
-                    "Version": VERSION,
-                },
-                "DebugConfig": {"DevMode": True, "ACLsEnabled": False},
-                "Member": self._member(),
-                "Meta": node.meta,
-            },
-        )
-
-    async def members(self, request: web.Request) -> web.Response:
-        return answer(request, [self._member()])
-
-    def _member(self) -> dict[str, Any]:
+    def routes(self) -> Routes:
         return {
-            "Name": self._node.name,
-            "Addr": self._node.address,
-            "Port": self._port,
-            "Tags": {"role": "consul", "dc": self._node.datacenter, "build": f"{VERSION}:"},
-            "Status": 1,
+            "/v1/agent/services": {"GET": self.services},
+            "/v1/agent/service/": {"GET": self.service},
+            "/v1/agent/service/register": {"PUT": self.register},
+            "/v1/agent/service/deregister/": {"PUT": self.deregister},
+            "/v1/agent/service/maintenance/": {"PUT": self.maintain_service},
+            "/v1/agent/maintenance": {"PUT": self.maintain_node},
+            "/v1/agent/checks": {"GET": self.checks},
+            "/v1/agent/check/register": {"PUT": self.register_check},
+            "/v1/agent/check/deregister/": {"PUT": self.deregister_check},
+            "/v1/agent/check/pass/": {"PUT": self.passing},
+            "/v1/agent/check/warn/": {"PUT": self.warning},
+            "/v1/agent/check/fail/": {"PUT": self.critical},
+            "/v1/agent/check/update/": {"PUT": self.update},
+            "/v1/agent/health/service/id/": {"GET": self.health_by_id},
+            "/v1/agent/health/service/name/": {"GET": self.health_by_name},
         }
 
     # services
 
-    async def services(self, request: web.Request) -> web.Response:
-        found = self._local.services()
-        return answer(request, {record.id: records.agent_service(record) for record in found})
+    def services(self, request: Request) -> Response:
+        keep = _filter(request, filtering.SERVICE)
+        shown = ((one.id, records.agent_service(one)) for one in self._local.services())
+        return answer(request, {id_: one for id_, one in shown if keep(one)})
 
-    async def service(self, request: web.Request) -> web.Response:
-        record = self._local.service(request.match_info["id"])
-        if record is None:
-            raise Refused(404, f"unknown service ID: {request.match_info['id']}")
-        shown = records.agent_service(record)
-        digest = hashlib.blake2b(msgspec.json.encode(shown), digest_size=8).hexdigest()
-        response = answer(request, shown | {"ContentHash": digest})
-        response.headers["X-Consul-ContentHash"] = digest
-        return response
+    def service(self, request: Request) -> Response | Awaitable[Response]:
+        """Blocks by content: while its hash is the one that was seen."""
+        service_id, seen = request.rest, request.query.get("hash")
+        wait = wait_of(request)
 
-    async def register(self, request: web.Request) -> web.Response:
-        asked = definition.service(await request.read())
+        def shown() -> Response:
+            record = self._local.service(service_id)
+            if record is None:
+                raise Refused(404, f"unknown service ID: {service_id}")
+            hash_ = content_hash(record)
+            response = answer(request, records.agent_service(record) | {"ContentHash": hash_})
+            response.headers["X-Consul-Contenthash"] = hash_
+            return response
+
+        first = shown()
+        if not seen or first.headers["X-Consul-Contenthash"] != seen:
+            return first
+
+        def other() -> bool:
+            record = self._local.service(service_id)
+            return record is None or content_hash(record) != seen
+
+        async def later() -> Response:
+            if not other():
+                await self._blocking.until(["services"], other, wait)
+            return shown()
+
+        return later()
+
+    def register(self, request: Request) -> Response:
+        asked = definition.service(request.body)
         self._local.register(asked, replace_checks=_asks(request, "replace-existing-checks"))
-        return web.Response()
+        return Response()
 
-    async def deregister(self, request: web.Request) -> web.Response:
-        self._local.deregister(request.match_info["id"])
-        return web.Response()
+    def deregister(self, request: Request) -> Response:
+        self._local.deregister(_id(request, "ServiceID"))
+        return Response()
 
-    async def maintain_service(self, request: web.Request) -> web.Response:
-        service_id = request.match_info["id"]
+    def maintain_service(self, request: Request) -> Response:
+        service_id = request.rest
         if not service_id:
             raise Refused(400, "Missing service ID")
         enable = _enable(request)
-        reason = request.query.get("reason", "")
+        reason = request.query.get("reason")
         self._local.maintain_service(service_id, enable=enable, reason=reason)
-        return web.Response()
+        return Response()
 
-    async def maintain_node(self, request: web.Request) -> web.Response:
+    def maintain_node(self, request: Request) -> Response:
         enable = _enable(request)
-        self._local.maintain_node(enable=enable, reason=request.query.get("reason", ""))
-        return web.Response()
+        self._local.maintain_node(enable=enable, reason=request.query.get("reason"))
+        return Response()
 
     # checks
 
-    async def checks(self, request: web.Request) -> web.Response:
-        found = self._local.all_checks()
-        return answer(request, {record.id: records.check(record, local=True) for record in found})
+    def checks(self, request: Request) -> Response:
+        keep = _filter(request, filtering.CHECK)
+        shown = ((one.id, records.check(one, local=True)) for one in self._local.all_checks())
+        return answer(request, {id_: one for id_, one in shown if keep(one)})
 
-    async def register_check(self, request: web.Request) -> web.Response:
-        asked = definition.check(await request.read())
+    def register_check(self, request: Request) -> Response:
+        asked = definition.check(request.body)
         asked.id = asked.id or asked.name
         self._local.add_check(asked)
-        return web.Response()
+        return Response()
 
-    async def deregister_check(self, request: web.Request) -> web.Response:
-        self._local.remove_check(request.match_info["id"])
-        return web.Response()
+    def deregister_check(self, request: Request) -> Response:
+        self._local.remove_check(_id(request, "CheckID"))
+        return Response()
 
-    async def passing(self, request: web.Request) -> web.Response:
-        return self._beat(request, "passing", request.query.get("note", ""))
+    def passing(self, request: Request) -> Response:
+        return self._beat(request, "passing", request.query.get("note"))
 
-    async def warning(self, request: web.Request) -> web.Response:
-        return self._beat(request, "warning", request.query.get("note", ""))
+    def warning(self, request: Request) -> Response:
+        return self._beat(request, "warning", request.query.get("note"))
 
-    async def critical(self, request: web.Request) -> web.Response:
-        return self._beat(request, "critical", request.query.get("note", ""))
+    def critical(self, request: Request) -> Response:
+        return self._beat(request, "critical", request.query.get("note"))
 
-    async def update(self, request: web.Request) -> web.Response:
-        body = definition.decode(await request.read())
+    def update(self, request: Request) -> Response:
+        body = go.decode(request.body, "agent.checkUpdate")
         status = body.get("Status", "")
         if status not in STATUSES:
             raise Refused(400, f"Invalid check status: '{status}'")
         return self._beat(request, status, str(body.get("Output", "")))
 
-    def _beat(self, request: web.Request, status: str, output: str) -> web.Response:
-        self._local.heartbeat(request.match_info["id"], status, output)
-        return web.Response()
+    def _beat(self, request: Request, status: str, output: str) -> Response:
+        self._local.heartbeat(request.rest, status, output)
+        return Response()
 
     # health, as load balancers ask it
 
-    async def health_by_id(self, request: web.Request) -> web.Response:
-        record = self._local.service(request.match_info["id"])
+    def health_by_id(self, request: Request) -> Response:
+        if not request.rest:
+            raise Refused(500, "Bad request: Missing serviceID")
+        record = self._local.service(request.rest)
         if record is None:
             if _asks_text(request):
-                return web.Response(
-                    status=404, text=f"ServiceId {request.match_info['id']} not found"
-                )
+                return text(404, f"ServiceId {request.rest} not found")
             empty = {"AggregatedStatus": "critical", "Service": None, "Checks": None}
             return answer(request, empty, status=404)
         shown = self._health(record.id)
         status = shown["AggregatedStatus"]
         if _asks_text(request):
-            return web.Response(status=STATUS_OF[status], text=status)
+            return text(STATUS_OF[status], status)
         return answer(request, shown, status=STATUS_OF[status])
 
-    async def health_by_name(self, request: web.Request) -> web.Response:
-        name = request.match_info["name"]
+    def health_by_name(self, request: Request) -> Response:
+        name = request.rest
+        if not name:
+            raise Refused(500, "Bad request: Missing service Name")
         found = [self._health(one.id) for one in self._local.services() if one.name == name]
         if not found:
             if _asks_text(request):
-                return web.Response(status=404, text=f"ServiceName {name} Not Found")
+                return text(404, f"ServiceName {name} Not Found")
             return answer(request, [], status=404)
         worst = max((one["AggregatedStatus"] for one in found), key=lambda word: STATUS_OF[word])
         if _asks_text(request):
-            return web.Response(status=STATUS_OF[worst], text=worst)
+            return text(STATUS_OF[worst], worst)
         return answer(request, found, status=STATUS_OF[worst])
 
     def _health(self, service_id: str) -> dict[str, Any]:
@@ -211,22 +205,39 @@ def _bare(check: CheckRecord) -> dict[str, Any]:
     return records.check(check, local=True) | unknown
 
 
-def _asks(request: web.Request, name: str) -> bool:
-    return request.query.get(name, "0") in ("", "1", "t", "true", "True", "TRUE")
+def content_hash(record: ServiceRecord) -> str:
+    shown = msgspec.json.encode(records.agent_service(record))
+    return hashlib.blake2b(shown, digest_size=8).hexdigest()
 
 
-def _asks_text(request: web.Request) -> bool:
+def _filter(request: Request, shape: Shape) -> Test:
+    try:
+        return filtering.filter_of(request.query.get("filter"), shape)
+    except filtering.Unfit as error:
+        raise Refused(500, str(error)) from None
+
+
+def _id(request: Request, what: str) -> str:
+    if not request.rest:
+        raise Refused(500, f"{what} missing")
+    return request.rest
+
+
+def _asks(request: Request, name: str) -> bool:
+    return name in request.query and go.truth(request.query.get(name) or "true") is True
+
+
+def _asks_text(request: Request) -> bool:
     return request.query.get("format") == "text" or "text/plain" in request.headers.get(
-        "Accept", ""
+        "accept", ""
     )
 
 
-def _enable(request: web.Request) -> bool:
-    value = request.query.get("enable", "")
+def _enable(request: Request) -> bool:
+    value = request.query.get("enable")
     if not value:
         raise Refused(400, "Missing value for enable")
-    if value in ("1", "t", "T", "TRUE", "true", "True"):
-        return True
-    if value in ("0", "f", "F", "FALSE", "false", "False"):
-        return False
-    raise Refused(400, f'Invalid value for enable: "{value}"')
+    enable = go.truth(value)
+    if enable is None:
+        raise Refused(400, f'Invalid value for enable: "{value}"')
+    return enable

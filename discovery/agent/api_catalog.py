@@ -1,243 +1,232 @@
 """
 /v1/catalog, /v1/health and /v1/status: what the cluster knows, all of it by blocking queries.
+
+?tag, ?passing, ?node-meta, ?filter and ?near narrow and order what is found, as in Consul.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from typing import Any
 
-from aiohttp import web
-
-from discovery.agent import records
-from discovery.agent.blocking import Blocking, answer
+from discovery.agent import filtering, go, records
+from discovery.agent.blocking import UNANSWERED, Blocking, answer
 from discovery.agent.catalog import Catalog
-from discovery.agent.definition import Refused, decode
+from discovery.agent.door import Routes
+from discovery.agent.filtering import Shape, Test
+from discovery.agent.go import Refused
 from discovery.agent.records import CheckRecord, NodeRecord, ServiceRecord
+from discovery.agent.wire import Request, Response
+
+Answer = Response | Awaitable[Response]
 
 
 class CatalogApi:
-    """The read side of the catalog, and registration of nodes that run no agent."""
+    """The read side of the catalog; `node` is the agent's own, which is near itself."""
 
-    def __init__(self, catalog: Catalog, blocking: Blocking, leader: str) -> None:
+    def __init__(self, catalog: Catalog, blocking: Blocking, leader: str, node: str) -> None:
         self._catalog = catalog
         self._blocking = blocking
         self._leader = leader
+        self._node = node
 
-    def routes(self) -> list[web.RouteDef]:
-        return [
-            web.get("/v1/status/leader", self.leader),
-            web.get("/v1/status/peers", self.peers),
-            web.get("/v1/catalog/datacenters", self.datacenters),
-            web.get("/v1/catalog/services", self.services),
-            web.get("/v1/catalog/service/{name:.*}", self.service),
-            web.get("/v1/catalog/nodes", self.nodes),
-            web.get("/v1/catalog/node/{name}", self.node),
-            web.put("/v1/catalog/register", self.register),
-            web.put("/v1/catalog/deregister", self.deregister),
-            web.get("/v1/health/service/{name:.*}", self.health),
-            web.get("/v1/health/checks/{name}", self.checks),
-            web.get("/v1/health/state/{status}", self.state),
-            web.get("/v1/health/node/{name}", self.node_checks),
-        ]
+    def routes(self) -> Routes:
+        return {
+            "/v1/status/leader": {"GET": self.leader},
+            "/v1/status/peers": {"GET": self.peers},
+            "/v1/catalog/datacenters": {"GET": self.datacenters},
+            "/v1/catalog/services": {"GET": self.services},
+            "/v1/catalog/service/": {"GET": self.service},
+            "/v1/catalog/connect/": {"GET": self.nobody},
+            "/v1/catalog/nodes": {"GET": self.nodes},
+            "/v1/catalog/node/": {"GET": self.node},
+            "/v1/catalog/node-services/": {"GET": self.node_services},
+            "/v1/health/service/": {"GET": self.health},
+            "/v1/health/connect/": {"GET": self.nobody},
+            "/v1/health/checks/": {"GET": self.checks},
+            "/v1/health/state/": {"GET": self.state},
+            "/v1/health/node/": {"GET": self.node_checks},
+        }
 
-    async def leader(self, request: web.Request) -> web.Response:
+    def leader(self, request: Request) -> Response:
         return answer(request, self._leader)
 
-    async def peers(self, request: web.Request) -> web.Response:
+    def peers(self, request: Request) -> Response:
         return answer(request, [self._leader])
 
-    async def datacenters(self, request: web.Request) -> web.Response:
+    def datacenters(self, request: Request) -> Response:
         return answer(request, ["dc1"])
 
-    async def services(self, request: web.Request) -> web.Response:
-        catalog = self._catalog
+    def services(self, request: Request) -> Answer:
+        catalog, wanted = self._catalog, _node_meta(request)
 
         def read() -> tuple[int, Any]:
-            return catalog.index_of("services"), catalog.tags()
+            nodes = {name for name, one in catalog.nodes.items() if _has_meta(one, wanted)}
+            return catalog.index_of("services"), catalog.tags(nodes)
 
-        return await self._blocking.query(request, ["services"], read)
+        return self._blocking.query(request, ["services"], read)
 
-    async def nodes(self, request: web.Request) -> web.Response:
-        catalog = self._catalog
+    def nodes(self, request: Request) -> Answer:
+        catalog, wanted = self._catalog, _node_meta(request)
+        keep, near = _filter(request, filtering.NODE), self._near(request)
 
         def read() -> tuple[int, Any]:
-            found = sorted(catalog.nodes.values(), key=lambda record: record.name)
-            return catalog.index_of("nodes"), [records.node(record) for record in found]
+            found = sorted(catalog.nodes.values(), key=lambda one: (one.name != near, one.name))
+            shown = (records.node(one) for one in found if _has_meta(one, wanted))
+            return catalog.index_of("nodes"), [one for one in shown if keep(one)]
 
-        return await self._blocking.query(request, ["nodes"], read)
+        return self._blocking.query(request, ["nodes"], read)
 
-    async def node(self, request: web.Request) -> web.Response:
-        catalog, name = self._catalog, request.match_info["name"]
+    def node(self, request: Request) -> Answer:
+        return self._of_node(request, lambda found: {one["ID"]: one for one in found}, None)
+
+    def node_services(self, request: Request) -> Answer:
+        return self._of_node(request, lambda found: found, {"Node": None, "Services": None})
+
+    def _of_node(self, request: Request, shape: Any, nobody: Any) -> Answer:
+        catalog, name = self._catalog, _named(request, "node name")
+        keep = _filter(request, filtering.SERVICE)
 
         def read() -> tuple[int, Any]:
             index = catalog.index_of("nodes", "services")
             owner = catalog.nodes.get(name)
             if owner is None:
-                return index, None
-            found = {
-                service.id: records.health_service(service)
+                return index, nobody
+            found = [
+                records.health_service(service)
                 for key, service in sorted(catalog.services.items())
                 if key[0] == name
-            }
-            return index, {"Node": records.node(owner), "Services": found}
+            ]
+            services = shape([one for one in found if keep(one)])
+            return index, {"Node": records.node(owner), "Services": services}
 
-        return await self._blocking.query(request, ["nodes", "services"], read)
+        return self._blocking.query(request, ["nodes", "services"], read)
 
-    async def service(self, request: web.Request) -> web.Response:
-        catalog, name = self._catalog, _name(request)
-        tags = request.query.getall("tag", [])
+    def service(self, request: Request) -> Answer:
+        catalog, name = self._catalog, _named(request, "service name")
+        tags, wanted = request.query.every("tag"), _node_meta(request)
+        keep, near = _filter(request, filtering.CATALOG_SERVICE), self._near(request)
 
         def read() -> tuple[int, Any]:
             found = [
                 records.catalog_service(record, catalog.nodes[record.node])
-                for record in catalog.instances(name)
-                if _tagged(record, tags)
+                for record in _nearest(catalog.instances(name), near)
+                if _tagged(record, tags) and _has_meta(catalog.nodes[record.node], wanted)
             ]
-            return catalog.service_index(name, checks=False), found
+            index = catalog.service_index(name, checks=False)
+            return index, [one for one in found if keep(one)]
 
-        return await self._blocking.query(request, [f"service:{name}"], read)
+        return self._blocking.query(request, [f"service:{name}"], read)
 
-    async def health(self, request: web.Request) -> web.Response:
-        catalog, name = self._catalog, _name(request)
-        tags = request.query.getall("tag", [])
+    def nobody(self, request: Request) -> Answer:
+        """Instances that take part in Connect: this agent has none."""
+        name = _named(request, "service name")
+
+        def read() -> tuple[int, Any]:
+            return self._catalog.service_index(name, checks=False), []
+
+        return self._blocking.query(request, [f"service:{name}"], read)
+
+    def health(self, request: Request) -> Answer:
+        catalog, name = self._catalog, _named(request, "service name")
+        tags, wanted = request.query.every("tag"), _node_meta(request)
         passing = _truth(request, "passing")
+        keep, near = _filter(request, filtering.HEALTH), self._near(request)
 
         def read() -> tuple[int, Any]:
             found = []
-            for record in catalog.instances(name):
-                checks = self._decisive(record)
-                if _tagged(record, tags) and not (passing and records.worst(checks) != "passing"):
-                    found.append(
-                        {
-                            "Node": records.node(catalog.nodes[record.node]),
-                            "Service": records.health_service(record),
-                            "Checks": [records.check(check) for check in checks],
-                        }
-                    )
+            for record in _nearest(catalog.instances(name), near):
+                owner, checks = catalog.nodes[record.node], self._decisive(record)
+                if passing and records.worst(checks) != "passing":
+                    continue
+                if _tagged(record, tags) and _has_meta(owner, wanted):
+                    entry = {
+                        "Node": records.node(owner),
+                        "Service": records.health_service(record),
+                        "Checks": [records.check(check) for check in checks],
+                    }
+                    if keep(entry):
+                        found.append(entry)
             return catalog.service_index(name, checks=True), found
 
-        return await self._blocking.query(request, [f"service:{name}"], read)
+        return self._blocking.query(request, [f"service:{name}"], read)
 
-    async def checks(self, request: web.Request) -> web.Response:
-        catalog, name = self._catalog, request.match_info["name"]
+    def checks(self, request: Request) -> Answer:
+        catalog, name = self._catalog, _named(request, "service name")
 
-        def read() -> tuple[int, Any]:
+        def read() -> tuple[int, Iterable[CheckRecord]]:
             # By the name each check was given, which a renamed service leaves behind.
             found = [one for _, one in sorted(catalog.checks.items()) if one.service_name == name]
-            return catalog.service_index(name, checks=True), [records.check(one) for one in found]
+            return catalog.service_index(name, checks=True), found
 
-        return await self._blocking.query(request, [f"service:{name}"], read)
+        return self._checks(request, f"service:{name}", read)
 
-    async def state(self, request: web.Request) -> web.Response:
-        catalog, status = self._catalog, request.match_info["status"]
+    def state(self, request: Request) -> Answer:
+        catalog, status = self._catalog, _named(request, "check state")
 
-        def read() -> tuple[int, Any]:
-            found = [
-                records.check(record)
-                for _, record in sorted(catalog.checks.items())
-                if status in ("any", record.status)
+        def read() -> tuple[int, Iterable[CheckRecord]]:
+            all_ = sorted(catalog.checks.items())
+            return catalog.index_of("checks"), [
+                one for _, one in all_ if status in ("any", one.status)
             ]
-            return catalog.index_of("checks"), found
 
-        return await self._blocking.query(request, ["checks"], read)
+        return self._checks(request, "checks", read)
 
-    async def node_checks(self, request: web.Request) -> web.Response:
-        catalog, name = self._catalog, request.match_info["name"]
+    def node_checks(self, request: Request) -> Answer:
+        catalog, name = self._catalog, _named(request, "node name")
 
-        def read() -> tuple[int, Any]:
-            found = [
-                records.check(record)
-                for key, record in sorted(catalog.checks.items())
-                if key[0] == name
-            ]
-            return catalog.index_of("checks"), found
+        def read() -> tuple[int, Iterable[CheckRecord]]:
+            all_ = sorted(catalog.checks.items())
+            return catalog.index_of("checks"), [one for key, one in all_ if key[0] == name]
 
-        return await self._blocking.query(request, ["checks"], read)
+        return self._checks(request, "checks", read)
 
-    async def register(self, request: web.Request) -> web.Response:
-        """A node that runs no agent, with at most one service and any checks."""
-        body = decode(await request.read())
-        name, address = body.get("Node", ""), body.get("Address", "")
-        if not name:
-            raise Refused(500, "Must provide node")
-        if not address and not body.get("SkipNodeUpdate"):
-            raise Refused(500, "Must provide address if SkipNodeUpdate is not set")
-        catalog = self._catalog
-        try:
-            known = catalog.nodes.get(name)
-            if known is None or not body.get("SkipNodeUpdate"):
-                catalog.put_node(
-                    NodeRecord(
-                        name,
-                        address,
-                        body.get("ID") or (known.id if known is not None else ""),
-                        tagged_addresses=body.get("TaggedAddresses") or {},
-                        meta=body.get("NodeMeta") or {},
-                    )
-                )
-            asked = body.get("Service")
-            if asked:
-                weights = asked.get("Weights") or {}
-                catalog.put_service(
-                    ServiceRecord(
-                        name,
-                        asked.get("ID") or asked["Service"],
-                        asked["Service"],
-                        asked.get("Address") or "",
-                        asked.get("Port") or 0,
-                        asked.get("Tags"),
-                        asked.get("Meta") or {},
-                        weights.get("Passing", 1),
-                        weights.get("Warning", 1),
-                    )
-                )
-            for check in [*(body.get("Checks") or []), *filter(None, [body.get("Check")])]:
-                self._put_check(name, check)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise Refused(400, f"Request decode failed: {error}") from error
-        return answer(request, True)
+    def _checks(self, request: Request, topic: str, read: Any) -> Answer:
+        nodes, wanted = self._catalog.nodes, _node_meta(request)
+        keep, near = _filter(request, filtering.CHECK), self._near(request)
 
-    def _put_check(self, node: str, check: dict[str, Any]) -> None:
-        service = self._catalog.services.get((node, check.get("ServiceID") or ""))
-        self._catalog.put_check(
-            CheckRecord(
-                node,
-                check.get("CheckID") or check["Name"],
-                check.get("Name") or check["CheckID"],
-                check.get("Status") or "critical",
-                check.get("Notes") or "",
-                check.get("Output") or "",
-                service_id="" if service is None else service.id,
-                service_name="" if service is None else service.name,
-                service_tags=None if service is None else service.tags,
+        def shown() -> tuple[int, Any]:
+            index, found = read()
+            kept = (
+                records.check(one)
+                for one in _nearest(found, near)
+                if not wanted or _has_meta(nodes[one.node], wanted)
             )
-        )
+            return index, [one for one in kept if keep(one)]
 
-    async def deregister(self, request: web.Request) -> web.Response:
-        body = decode(await request.read())
-        name = body.get("Node", "")
-        if not name:
-            raise Refused(500, "Must provide node")
-        if body.get("ServiceID"):
-            self._catalog.remove_service(name, body["ServiceID"])
-        elif body.get("CheckID"):
-            self._catalog.remove_check(name, body["CheckID"])
-        else:
-            self._catalog.remove_node(name)
-        return answer(request, True)
+        return self._blocking.query(request, [topic], shown)
 
     def _decisive(self, record: ServiceRecord) -> list[CheckRecord]:
         """The node's checks and the service's own: what its health is made of."""
         catalog = self._catalog
         return catalog.checks_of(record.node, "") + catalog.checks_of(record.node, record.id)
 
+    def _near(self, request: Request) -> str:
+        """
+        The node whose own come first.
 
-def _name(request: web.Request) -> str:
-    name = request.match_info["name"]
-    if not name:
-        raise Refused(400, "Missing service name")
-    return name
+        Nodes without an agent have no coordinates, so that no distance is known but 0.
+        """
+        near = request.query.get("near")
+        return self._node if near in ("_agent", self._node) else ""
+
+
+def _nearest(found: Any, near: str) -> Any:
+    return sorted(found, key=lambda one: one.node != near) if near else found
+
+
+def _named(request: Request, what: str) -> str:
+    if not request.rest:
+        raise Refused(400, f"Missing {what}")
+    return request.rest
+
+
+def _filter(request: Request, shape: Shape) -> Test:
+    try:
+        return filtering.filter_of(request.query.get("filter"), shape)
+    except filtering.Unfit as error:
+        words = f"Failed to create boolean expression evaluator: {error}"
+        raise Refused(500, words, UNANSWERED) from None
 
 
 def _tagged(record: ServiceRecord, tags: Iterable[str]) -> bool:
@@ -245,13 +234,20 @@ def _tagged(record: ServiceRecord, tags: Iterable[str]) -> bool:
     return all(tag.lower() in have for tag in tags)
 
 
-def _truth(request: web.Request, name: str) -> bool:
+def _node_meta(request: Request) -> list[tuple[str, str]]:
+    pairs = (one.partition(":") for one in request.query.every("node-meta"))
+    return [(name, value) for name, _, value in pairs]
+
+
+def _has_meta(node: NodeRecord, wanted: list[tuple[str, str]]) -> bool:
+    return all(node.meta.get(name) == value for name, value in wanted)
+
+
+def _truth(request: Request, name: str) -> bool:
     """?passing and ?passing=1 are true, ?passing=0 is not."""
-    value = request.query.get(name)
-    if value is None:
+    if name not in request.query:
         return False
-    if value in ("", "1", "t", "T", "TRUE", "true", "True"):
-        return True
-    if value in ("0", "f", "F", "FALSE", "false", "False"):
-        return False
-    raise Refused(400, f"Invalid value for ?{name}")
+    found = go.truth(request.query.get(name) or "true")
+    if found is None:
+        raise Refused(400, f"Invalid value for ?{name}")
+    return found

@@ -1,20 +1,21 @@
 """
-/v1/kv: get, ?recurse, ?keys, ?raw, put with ?flags and ?cas, delete, all with blocking reads.
+/v1/kv: get, ?recurse, ?keys, ?raw; put with ?flags, ?cas, ?acquire and ?release; delete.
 
-Locks (?acquire, ?release) need sessions, which this agent does not have: they are refused as
-Consul refuses a session it does not know.
+Reads block as all others do.
 """
 
 from __future__ import annotations
 
 import base64
+from collections.abc import Awaitable
 from typing import Any
+from urllib.parse import urlencode
 
-from aiohttp import web
-
-from discovery.agent.blocking import Blocking, answer
-from discovery.agent.definition import Refused
+from discovery.agent.blocking import Blocking, answer, here
+from discovery.agent.door import Routes
+from discovery.agent.go import Refused
 from discovery.agent.kv import Entry, KeyValues
+from discovery.agent.wire import Request, Response
 
 
 class KvApi:
@@ -22,88 +23,93 @@ class KvApi:
         self._values = values
         self._blocking = blocking
 
-    def routes(self) -> list[web.RouteDef]:
-        return [
-            web.get("/v1/kv/{key:.*}", self.get),
-            web.put("/v1/kv/{key:.*}", self.put),
-            web.delete("/v1/kv/{key:.*}", self.delete),
-        ]
+    def routes(self) -> Routes:
+        return {"/v1/kv/": {"GET": self.get, "PUT": self.put, "DELETE": self.delete}}
 
-    async def get(self, request: web.Request) -> web.Response:
-        key = request.match_info["key"]
+    def get(self, request: Request) -> Response | Awaitable[Response]:
+        key = request.rest
         if "recurse" in request.query or "keys" in request.query:
-            return await self._below(request, key)
+            return self._below(request, key)
         if not key:
             raise Refused(400, "Missing key name")
 
         def read() -> tuple[int, Any]:
             return self._values.get(key)
 
-        response, found = await self._blocking.read(request, [f"kv:{key}"], read)
-        if found is None:
-            _nothing(response)
-        elif "raw" in request.query:
-            response.body = found.value
-            response.content_type = "text/plain"
-            response.headers["X-Content-Type-Options"] = "nosniff"
-            response.headers["Content-Security-Policy"] = "sandbox"
-        else:
-            response.body = answer(request, [_shown(found)]).body
-        return response
+        def show(response: Response, found: Any) -> None:
+            if found is None:
+                _nothing(response)
+            elif "raw" in request.query:
+                response.body = found.value
+                response.content_type = "text/plain"
+                response.headers["X-Content-Type-Options"] = "nosniff"
+                response.headers["Content-Security-Policy"] = "sandbox"
+            else:
+                response.body = answer(request, [shown(found)]).body
 
-    async def _below(self, request: web.Request, prefix: str) -> web.Response:
-        separator = request.query.get("separator", "")
+        return self._blocking.read(request, [f"kv:{key}"], read, show)
+
+    def _below(self, request: Request, prefix: str) -> Response | Awaitable[Response]:
+        separator = request.query.get("separator")
+        keys = "keys" in request.query
 
         def read() -> tuple[int, Any]:
             return self._values.below(prefix)
 
-        response, found = await self._blocking.read(request, [f"kv/{prefix}"], read)
-        if not found and (prefix or "keys" not in request.query):  # the root always has a list
-            _nothing(response)
-        elif "keys" in request.query:
-            response.body = answer(request, _keys(found, prefix, separator)).body
-        else:
-            response.body = answer(request, [_shown(entry) for entry in found]).body
-        return response
+        def show(response: Response, found: Any) -> None:
+            if not found and (prefix or not keys):  # the root always has a list
+                _nothing(response)
+            else:
+                value = _keys(found, prefix, separator) if keys else [shown(one) for one in found]
+                response.body = answer(request, value).body
 
-    async def put(self, request: web.Request) -> web.Response:
-        key = request.match_info["key"]
+        return self._blocking.read(request, [f"kv/{prefix}"], read, show)
+
+    def put(self, request: Request) -> Response:
+        key, query, values = request.rest, request.query, self._values
         if not key:
             raise Refused(400, "Missing key name")
-        for lock in ("acquire", "release"):
-            if lock in request.query:
-                session = request.query[lock]
-                known = f'invalid session "{session}"'
-                malformed = "failed session lookup: index error: UUID must be 36 characters"
-                raise Refused(500, known if len(session) == 36 else malformed)
+        _at_most_one(request, "cas", "acquire", "release")
         flags = _number(request, "flags") or 0
         compared = _number(request, "cas")
-        done = self._values.put(key, await request.read(), flags, compared=compared)
+        here(request)
+        if "acquire" in query:
+            session = query.get("acquire")
+            done = not values.delayed(key) and values.lock(key, request.body, flags, session)
+        elif "release" in query:
+            done = values.unlock(key, request.body, flags, query.get("release"))
+        else:
+            done = values.put(key, request.body, flags, compared=compared)
         return answer(request, done)
 
-    async def delete(self, request: web.Request) -> web.Response:
-        key = request.match_info["key"]
+    def delete(self, request: Request) -> Response:
+        key = request.rest
+        _at_most_one(request, "recurse", "cas")
         if "recurse" in request.query:
+            here(request)
             self._values.delete_below(key)
             return answer(request, True)
         if not key:
             raise Refused(400, "Missing key name")
         compared = _number(request, "cas")
+        here(request)
         return answer(request, self._values.delete(key, compared=compared))
 
 
-def _nothing(response: web.Response) -> None:
+def _nothing(response: Response) -> None:
     """Not found, but with the headers that a watcher of a missing key goes on from."""
-    response.set_status(404)
-    response.content_type = "application/octet-stream"
+    response.status = 404
+    response.content_type = ""
 
 
-def _shown(entry: Entry) -> dict[str, Any]:
+def shown(entry: Entry, *, value: bool = True) -> dict[str, Any]:
+    held = {"Session": entry.session} if entry.session else {}
     return {
-        "LockIndex": 0,
+        "LockIndex": entry.lock_index,
         "Key": entry.key,
         "Flags": entry.flags,
-        "Value": base64.b64encode(entry.value).decode() or None,
+        "Value": (base64.b64encode(entry.value).decode() or None) if value else None,
+        **held,
         "CreateIndex": entry.created,
         "ModifyIndex": entry.modified,
     }
@@ -118,10 +124,15 @@ def _keys(entries: list[Entry], prefix: str, separator: str) -> list[str]:
     return list(found)
 
 
-def _number(request: web.Request, name: str) -> int | None:
-    text = request.query.get(name)
-    if text is None:
+def _at_most_one(request: Request, *names: str) -> None:
+    if sum(name in request.query for name in names) > 1:
+        raise Refused(400, f"Conflicting flags: {urlencode(request.query.items())}")
+
+
+def _number(request: Request, name: str) -> int | None:
+    if name not in request.query:
         return None
+    text = request.query.get(name)
     if not (text.isascii() and text.isdigit() and int(text) < 2**64):
         raise Refused(500, f'strconv.ParseUint: parsing "{text}": invalid syntax')
     return int(text)

@@ -11,28 +11,37 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import msgspec
-from aiohttp import web
 
 from discovery.agent.catalog import Catalog
-from discovery.agent.definition import Refused, seconds
+from discovery.agent.go import Misread, Refused, seconds
+from discovery.agent.wire import Request, Response
 
 DEFAULT_WAIT_SECONDS = 300.0
 MAX_WAIT_SECONDS = 600.0
+JSON = "application/json"
+# What Consul says of a query that failed before any server answered it.
+UNANSWERED = {
+    "X-Consul-Index": "1",
+    "X-Consul-Knownleader": "false",
+    "X-Consul-Lastcontact": "0",
+}
 
 Read = Callable[[], tuple[int, Any]]
+# Turns what was read into the response: its body, perhaps its status.
+Show = Callable[[Response, Any], None]
 
 
-def answer(request: web.Request, value: Any, *, status: int = 200) -> web.Response:
+def answer(request: Request, value: Any, *, status: int = 200) -> Response:
     """JSON as Consul prints it, indented on ?pretty."""
     body = msgspec.json.encode(value)
     if "pretty" in request.query:
         body = msgspec.json.format(body, indent=4) + b"\n"
-    return web.Response(status=status, body=body, content_type="application/json")
+    return Response(status, body, JSON)
 
 
 class Blocking:
@@ -40,58 +49,90 @@ class Blocking:
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
-        self._stopping = asyncio.Event()
-        self._blocked = 0
+        self._stopping = False
 
     def stop(self) -> None:
         """Let every blocked query go; none blocks any more."""
-        self._stopping.set()
-        for waiters in self._catalog.waiters.values():
+        self._stopping = True
+        for waiters in tuple(self._catalog.waiters.values()):
             for wake in tuple(waiters):
                 wake()
 
-    async def query(self, request: web.Request, topics: Sequence[str], read: Read) -> web.Response:
+    def query(
+        self, request: Request, topics: Sequence[str], read: Read
+    ) -> Response | Awaitable[Response]:
         """What `read` finds, as JSON; of the catalog, which says how consistent it was."""
-        response, value = await self.read(request, topics, read)
-        response.body = answer(request, value).body
-        response.headers["X-Consul-Effective-Consistency"] = (
-            "stale" if "stale" in request.query else "leader"
-        )
-        return response
+        consistency = "stale" if "stale" in request.query else "leader"
 
-    async def read(
-        self, request: web.Request, topics: Sequence[str], read: Read
-    ) -> tuple[web.Response, Any]:
-        """A response with the headers of a blocking query, yet without body, and the value."""
-        asked, wait = _asked(request)
+        def show(response: Response, value: Any) -> None:
+            response.headers["X-Consul-Effective-Consistency"] = consistency
+            response.body = answer(request, value).body
+
+        return self.read(request, topics, read, show)
+
+    def plain(
+        self, request: Request, topics: Sequence[str], read: Read
+    ) -> Response | Awaitable[Response]:
+        """As `query`, of tables that say nothing of consistency."""
+
+        def show(response: Response, value: Any) -> None:
+            response.body = answer(request, value).body
+
+        return self.read(request, topics, read, show)
+
+    def read(
+        self, request: Request, topics: Sequence[str], read: Read, show: Show
+    ) -> Response | Awaitable[Response]:
+        """The headers of a blocking query and what `show` makes of the value."""
+        asked, wait = self.asked(request)
         index, value = read()
         if asked and index <= asked:
-            index, value = await self._wait(topics, read, asked, wait)
-        if self._stopping.is_set():
-            raise web.HTTPInternalServerError(text="agent is shutting down")
-        response = web.Response(content_type="application/json")
-        response.headers["X-Consul-Index"] = str(max(index, 1))
-        response.headers["X-Consul-KnownLeader"] = "true"
-        response.headers["X-Consul-LastContact"] = "0"
-        return response, value
+            return self._later(topics, read, show, asked, wait)
+        return self._response(index, value, show)
 
-    async def _wait(
-        self, topics: Sequence[str], read: Read, asked: int, wait: float
-    ) -> tuple[int, Any]:
+    def _response(self, index: int, value: Any, show: Show) -> Response:
+        if self._stopping:
+            raise Refused(500, "agent is shutting down")
+        response = Response(content_type=JSON)
+        response.headers["X-Consul-Index"] = str(max(index, 1))
+        response.headers["X-Consul-Knownleader"] = "true"
+        response.headers["X-Consul-Lastcontact"] = "0"
+        show(response, value)
+        return response
+
+    async def _later(
+        self, topics: Sequence[str], read: Read, show: Show, asked: int, wait: float
+    ) -> Response:
+        index, value = 0, None
+
+        def grown() -> bool:
+            nonlocal index, value
+            index, value = read()
+            return index > asked
+
+        if not grown():  # it may have, since this was only going to wait
+            await self.until(topics, grown, wait)
+        return self._response(index, value, show)
+
+    async def until(self, topics: Sequence[str], holds: Callable[[], bool], wait: float) -> None:
+        """
+        Return once `holds` after a touch of the topics, or when the wait is over.
+
+        A wait is longer by up to a sixteenth.  `holds` is asked at the end in any case.
+        """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait + random.uniform(0, wait / 16)
         with self._waiting(topics) as touched:
-            while not self._stopping.is_set():
+            while not self._stopping:
                 try:
                     async with asyncio.timeout_at(deadline):
                         await touched.wait()
                 except TimeoutError:
                     break
                 touched.clear()
-                index, value = read()
-                if index > asked:
-                    return index, value
-        return read()
+                if holds():
+                    return
+        holds()
 
     @contextmanager
     def _waiting(self, topics: Sequence[str]) -> Iterator[asyncio.Event]:
@@ -107,22 +148,32 @@ class Blocking:
                 if not waiters[topic]:
                     del waiters[topic]
 
+    def asked(self, request: Request) -> tuple[int, float]:
+        """The index and the wait that a request names; refuses what cannot be waited for."""
+        query = request.query
+        if "stale" in query and "consistent" in query:
+            raise Refused(400, "Cannot specify ?stale with ?consistent, conflicting semantics.")
+        wait = wait_of(request)
+        index = query.get("index")
+        if index and not (index.isascii() and index.isdigit()):
+            raise Refused(400, "Invalid index")
+        here(request, None if request.path.startswith("/v1/kv/") else UNANSWERED)
+        return int(index or 0), wait
 
-def _asked(request: web.Request) -> tuple[int, float]:
-    query = request.query
-    if "stale" in query and "consistent" in query:
-        raise Refused(400, "Cannot specify ?stale with ?consistent, conflicting semantics.")
-    wait = DEFAULT_WAIT_SECONDS
-    if query.get("wait"):
-        try:
-            wait = seconds(query["wait"])
-        except Refused:
-            raise Refused(400, "Invalid wait time") from None
-        wait = min(wait, MAX_WAIT_SECONDS) or DEFAULT_WAIT_SECONDS
-    index = query.get("index", "")
-    if index and not (index.isascii() and index.isdigit()):
-        raise Refused(400, "Invalid index")
-    datacenter = query.get("dc", "")
-    if datacenter not in ("", "dc1"):
-        raise Refused(500, "No path to datacenter")
-    return int(index or 0), wait
+
+def wait_of(request: Request) -> float:
+    """Seconds to block for."""
+    text = request.query.get("wait")
+    if not text:
+        return DEFAULT_WAIT_SECONDS
+    try:
+        wait = seconds(text)
+    except Misread:
+        raise Refused(400, "Invalid wait time") from None
+    return min(wait, MAX_WAIT_SECONDS) or DEFAULT_WAIT_SECONDS
+
+
+def here(request: Request, headers: dict[str, str] | None = None) -> None:
+    """There is one datacenter; another has no path to it."""
+    if request.query.get("dc") not in ("", "dc1"):
+        raise Refused(500, "No path to datacenter", headers)

@@ -12,12 +12,14 @@ Pure but for the wake-up calls: no clock, no I/O.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager
 
 from discovery.agent.records import CheckRecord, NodeRecord, ServiceRecord
 
 Wake = Callable[[], None]
+# A check that turned critical or went away, by node and id.
+Fell = Callable[[str, str], None]
 
 
 class Catalog:
@@ -29,6 +31,7 @@ class Catalog:
         self.services: dict[tuple[str, str], ServiceRecord] = {}
         self.checks: dict[tuple[str, str], CheckRecord] = {}
         self.waiters: defaultdict[str, set[Wake]] = defaultdict(set)
+        self.fell: list[Fell] = []  # told within the write, so at its index
         self._names: defaultdict[str, set[tuple[str, str]]] = defaultdict(set)
         self._checks_of: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
         self._indexes: dict[str, int] = {}
@@ -57,26 +60,32 @@ class Catalog:
         ids = sorted(self._checks_of.get((node, service_id), ()))
         return [self.checks[node, id_] for id_ in ids]
 
-    def tags(self) -> dict[str, list[str]]:
-        """Name to sorted tags of all services."""
+    def tags(self, nodes: Container[str]) -> dict[str, list[str]]:
+        """Name to sorted tags of all services on these nodes."""
         tags: dict[str, set[str]] = {}
         for record in self.services.values():
+            if record.node not in nodes:
+                continue
             tags.setdefault(record.name, set()).update(record.tags or ())
         return {name: sorted(tags[name]) for name in sorted(tags)}
 
     # writing
 
     @contextmanager
-    def batch(self) -> Iterator[None]:
-        """All writes in the block have one index and are seen together, as one Raft entry is."""
+    def batch(self) -> Iterator[Callable[[], None]]:
+        """
+        All writes in the block have one index and are seen together, as one Raft entry is.
+
+        What it yields forgets that they were made, for who has taken them back.
+        """
         if self._batch is not None:
-            yield
+            yield self._batch.clear
             return
         self._batch = set()
         before = self.index
         self.index += 1
         try:
-            yield
+            yield self._batch.clear
         finally:
             touched, self._batch = self._batch, None
             if touched:
@@ -128,6 +137,8 @@ class Catalog:
         self.checks[key] = record
         self._checks_of[record.node, record.service_id].add(record.id)
         self.touch("checks", *self._services_of(record))
+        if record.status == "critical":
+            self._tell(record.node, record.id)
 
     def remove_service(self, node: str, service_id: str) -> bool:
         key = (node, service_id)
@@ -138,6 +149,7 @@ class Catalog:
         doomed = self._checks_of.pop(key, set())
         for check_id in doomed:
             del self.checks[node, check_id]
+            self._tell(node, check_id)
         topics = ["services", f"service:{record.name}", *(["checks"] if doomed else [])]
         self._forget_name(key, record.name)
         self.touch(*topics)
@@ -153,6 +165,7 @@ class Catalog:
         self.advance()
         self._checks_of[node, record.service_id].discard(check_id)
         self.touch("checks", *self._services_of(record))
+        self._tell(node, check_id)
         return True
 
     def remove_node(self, name: str) -> bool:
@@ -167,6 +180,26 @@ class Catalog:
         self.touch("nodes")
         return True
 
+    def copy(self) -> tuple[object, ...]:
+        """All there is, to come back to by `restore`; records are replaced, never changed."""
+        return (
+            dict(self.nodes),
+            dict(self.services),
+            dict(self.checks),
+            dict(self._indexes),
+            {name: set(keys) for name, keys in self._names.items()},
+            {key: set(ids) for key, ids in self._checks_of.items()},
+            self._last_extinction,
+        )
+
+    def restore(self, copy: tuple[object, ...]) -> None:
+        nodes, services, checks, indexes, names, checks_of, extinction = copy
+        self.nodes, self.services, self.checks = nodes, services, checks  # type: ignore[assignment]
+        self._indexes = indexes  # type: ignore[assignment]
+        self._names = defaultdict(set, names)  # type: ignore[call-overload]
+        self._checks_of = defaultdict(set, checks_of)  # type: ignore[call-overload]
+        self._last_extinction = extinction  # type: ignore[assignment]
+
     def advance(self) -> int:
         """The index of the write that is being made; every write takes one."""
         if self._batch is None:
@@ -177,6 +210,10 @@ class Catalog:
         """Stamp the topics with the newest index and wake who waits on them."""
         for topic in topics:
             self._indexes[topic] = self.index
+        self.woken(*topics)
+
+    def woken(self, *topics: str) -> None:
+        """Wake who waits on these topics, once the batch that this is part of is done."""
         if self._batch is None:
             self.wake(*topics)
         else:
@@ -187,6 +224,10 @@ class Catalog:
         for topic in topics:
             for wake in self.waiters.get(topic, ()):
                 wake()
+
+    def _tell(self, node: str, check_id: str) -> None:
+        for fell in self.fell:
+            fell(node, check_id)
 
     def _forget_name(self, key: tuple[str, str], name: str) -> None:
         self._names[name].discard(key)

@@ -1,28 +1,17 @@
 """
 What a client may register: JSON bodies to records, refused with the words of Consul 1.8.7.
-
-Go's decoder takes field names in any case, some under a second name, and refuses unknown ones;
-durations are Go's ("1m30s") or a number of nanoseconds.
 """
 
 from __future__ import annotations
 
-import json
-import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from discovery.agent import go
+from discovery.agent.go import Refused
+
 MIN_DEREGISTER_SECONDS = 60.0
 STATUSES = ("passing", "warning", "critical")
-
-
-class Refused(Exception):
-    """The request is answered with `status` and this text."""
-
-    def __init__(self, status: int, text: str) -> None:
-        super().__init__(text)
-        self.status = status
-        self.text = text
 
 
 @dataclass(slots=True)
@@ -73,7 +62,6 @@ class ServiceDefinition:
     checks: list[CheckDefinition] = field(default_factory=list)
 
 
-# The JSON name in lower case -> our field and the Go type that the refusal names.
 _CHECK = {
     "checkid": ("id", "string"),
     "id": ("id", "string"),
@@ -127,20 +115,28 @@ _SERVICE = {
     "connect": ("", "struct"),
     "token": ("", "string"),
 }
-_PYTHON = {
-    "string": str,
-    "int": int,
-    "bool": bool,
-    "[]string": list,
-    "[]struct": list,
-    "struct": dict,
-}
+# The Go types of the two bodies, as refusals name them.
+_SERVICE_TYPE = (
+    'struct { EnableTagOverrideSnake bool "json:\\"enable_tag_override\\"";'
+    ' TaggedAddressesSnake map[string]structs.ServiceAddress "json:\\"tagged_addresses\\"";'
+    " *structs.Alias }"
+)
+_CHECK_TYPE = (
+    "struct { Interval interface {}; Timeout interface {}; TTL interface {};"
+    ' DeregisterCriticalServiceAfter interface {}; Args []string "json:\\"args\\"";'
+    ' ScriptArgsSnake []string "json:\\"script_args\\"";'
+    " DeregisterCriticalServiceAfterSnake interface {}"
+    ' "json:\\"deregister_critical_service_after\\"";'
+    ' DockerContainerIDSnake string "json:\\"docker_container_id\\"";'
+    ' TLSSkipVerifySnake bool "json:\\"tls_skip_verify\\"";'
+    ' ServiceIDSnake string "json:\\"service_id\\""; *structs.Alias }'
+)
 
 
 def service(body: bytes) -> ServiceDefinition:
     """The body of PUT /v1/agent/service/register."""
-    found = decode(body)
-    definition = ServiceDefinition(**_fields(found, _SERVICE))
+    found = go.decode(body, _SERVICE_TYPE)
+    definition = ServiceDefinition(**go.fields(found, _SERVICE, strict=True))
     named = {key.lower(): value for key, value in found.items()}
     if not definition.name:
         raise Refused(400, "Missing service name")
@@ -159,70 +155,18 @@ def service(body: bytes) -> ServiceDefinition:
             raise Refused(400, "Invalid Weights: Weight must be lower or equal to 65535")
     definition.id = definition.id or definition.name
     asked = [*(named.get("checks") or ()), *([named["check"]] if named.get("check") else ())]
-    definition.checks = [_valid(CheckDefinition(**_fields(one, _CHECK))) for one in asked]
+    definition.checks = [
+        _valid(CheckDefinition(**go.fields(one, _CHECK, strict=True))) for one in asked
+    ]
     return definition
 
 
 def check(body: bytes) -> CheckDefinition:
     """The body of PUT /v1/agent/check/register."""
-    definition = CheckDefinition(**_fields(decode(body), _CHECK))
+    definition = CheckDefinition(**go.fields(go.decode(body, _CHECK_TYPE), _CHECK, strict=True))
     if not definition.name:
         raise Refused(400, "Missing check name")
     return _valid(definition)
-
-
-def decode(body: bytes) -> dict[str, Any]:
-    if not body.strip():
-        raise Refused(400, "Request decode failed: EOF")
-    try:
-        found = json.loads(body)
-    except ValueError as error:
-        raise Refused(400, f"Request decode failed: {error}") from error
-    if not isinstance(found, dict):
-        raise Refused(
-            400, f"Request decode failed: json: cannot unmarshal {_go(found)} into Go value"
-        )
-    return found
-
-
-def seconds(value: object) -> float:
-    """A Go duration, as text or as nanoseconds."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return value / 1e9
-    text = str(value)
-    units = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
-    match = re.fullmatch(r"([+-]?)((?:\d+(?:\.\d*)?|\.\d+)(?:h|ms|m|s|us|µs|ns))+", text)
-    if text in ("", "0"):
-        return 0.0
-    if match is None:
-        bare = re.fullmatch(r"[+-]?\d+(\.\d*)?", text)
-        why = "missing unit in duration" if bare else "invalid duration"
-        raise Refused(400, f'Request decode failed: time: {why} "{text}"')
-    parts = re.findall(r"(\d+(?:\.\d*)?|\.\d+)(h|ms|m|s|us|µs|ns)", text)
-    total = sum(float(number) * units[unit] for number, unit in parts)
-    return -total if match[1] == "-" else total
-
-
-def _fields(found: dict[str, Any], table: dict[str, tuple[str, str]]) -> dict[str, Any]:
-    fields: dict[str, Any] = {}
-    for key, value in found.items():
-        known = table.get(key.lower())
-        if known is None:
-            raise Refused(400, f'Request decode failed: json: unknown field "{key}"')
-        name, kind = known
-        if value is None:
-            continue
-        if kind != "duration":
-            wanted = _PYTHON.get(kind, dict)
-            if not isinstance(value, wanted) or (kind == "int" and isinstance(value, bool)):
-                raise Refused(
-                    400,
-                    f"Request decode failed: json: cannot unmarshal {_go(value)}"
-                    f" into Go struct field .{key} of type {kind}",
-                )
-        if name:
-            fields[name] = seconds(value) if kind == "duration" else value
-    return fields
 
 
 def _valid(definition: CheckDefinition) -> CheckDefinition:
@@ -250,17 +194,7 @@ def _number(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise Refused(
             400,
-            f"Request decode failed: json: cannot unmarshal {_go(value)}"
+            f"Request decode failed: json: cannot unmarshal {go.kind(value)}"
             " into Go struct field .Weights of type int",
         )
     return value
-
-
-def _go(value: object) -> str:
-    if isinstance(value, bool):
-        return "bool"
-    if isinstance(value, str):
-        return "string"
-    if isinstance(value, int | float):
-        return "number"
-    return "array" if isinstance(value, list) else "object"

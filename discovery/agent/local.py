@@ -14,7 +14,8 @@ from dataclasses import replace
 
 from discovery.agent.catalog import Catalog
 from discovery.agent.checks import REAP_SECONDS, Checks
-from discovery.agent.definition import CheckDefinition, Refused, ServiceDefinition
+from discovery.agent.definition import CheckDefinition, ServiceDefinition
+from discovery.agent.go import Refused
 from discovery.agent.records import CheckRecord, ServiceRecord
 
 LOG = logging.getLogger(__name__)

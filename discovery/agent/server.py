@@ -8,32 +8,36 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import socket
+import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Self
 
-from aiohttp import web
-
-from discovery.agent.api_agent import VERSION, AgentApi
+from discovery.agent.api_agent import AgentApi
 from discovery.agent.api_catalog import CatalogApi
+from discovery.agent.api_event import EventApi
 from discovery.agent.api_kv import KvApi
+from discovery.agent.api_register import RegisterApi
+from discovery.agent.api_self import VERSION, SelfApi
+from discovery.agent.api_session import SessionApi
+from discovery.agent.api_txn import TxnApi
 from discovery.agent.blocking import Blocking
 from discovery.agent.catalog import Catalog
-from discovery.agent.definition import Refused
+from discovery.agent.door import Door, Routes
+from discovery.agent.events import Events
+from discovery.agent.keeping import Keeping
 from discovery.agent.kv import KeyValues
 from discovery.agent.local import Local
 from discovery.agent.records import CheckRecord, NodeRecord, ServiceRecord
+from discovery.agent.sessions import Sessions
 
-LOG = logging.getLogger(__name__)
-
-STOP_SECONDS = 1.0
+# How often a session that nobody renews is looked for.
+EXPIRE_SECONDS = 0.5
 SERF_PROTOCOLS = {"current": "2", "max": "5", "min": "1"}
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Agent:
@@ -53,7 +57,9 @@ class Agent:
         self.catalog = Catalog()
         self.local = Local(self.catalog, name)
         self.blocking = Blocking(self.catalog)
-        self.values = KeyValues(self.catalog)
+        self.sessions = Sessions(self.catalog, time.monotonic)
+        self.values = KeyValues(self.catalog, self.sessions, time.monotonic)
+        self.events = Events(self.catalog, name)
         self.catalog.put_node(self.node)
         self.catalog.put_check(
             CheckRecord(
@@ -71,28 +77,41 @@ class Agent:
 
     @classmethod
     @asynccontextmanager
-    async def serving(cls, *, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[Self]:
-        """An agent that answers at `agent.url`; OSError when the port is taken."""
+    async def serving(
+        cls, *, host: str = "127.0.0.1", port: int = 0, state: Path | None = None
+    ) -> AsyncIterator[Self]:
+        """
+        An agent that answers at `agent.url`; OSError when the port is taken.
+
+        With a `state` directory the key-value store outlives the agent, and nothing else does.
+        """
         listener = _listen(host, port)
-        agent = cls(host, listener.getsockname()[1])
-        runner = web.AppRunner(
-            agent.application(),
-            access_log=None,
-            shutdown_timeout=STOP_SECONDS,
-            keepalive_timeout=75,
-        )
-        reaper = asyncio.create_task(agent.local.reap(), name="reaper")
-        try:
-            await runner.setup()
-            await web.SockSite(runner, listener, backlog=1024).start()
-            yield agent
-        finally:
-            agent.blocking.stop()
-            reaper.cancel()
-            await asyncio.gather(reaper, return_exceptions=True)
-            await agent.local.checks.close()
-            await runner.cleanup()
-            listener.close()
+        with contextlib.closing(listener):
+            agent = cls(host, listener.getsockname()[1])
+            keeping = None if state is None else Keeping(agent.values, state)
+            if keeping is not None:
+                keeping.load()
+            door = Door(agent.routes())
+            tending = [agent.local.reap(), agent.expire(), *([keeping.run()] if keeping else [])]
+            tasks = [asyncio.create_task(one) for one in tending]
+            try:
+                await door.open(listener)
+                yield agent
+            finally:
+                agent.blocking.stop()
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+                await agent.local.checks.close()
+                await door.close()
+                if keeping is not None:
+                    keeping.save()
+
+    async def expire(self) -> None:
+        """End the sessions whose time is over, for ever."""
+        while True:
+            await asyncio.sleep(EXPIRE_SECONDS)
+            self.sessions.expire()
 
     @property
     def address(self) -> str:
@@ -104,14 +123,18 @@ class Agent:
         """What discovery.connect takes."""
         return f"consul://{self.address}"
 
-    def application(self) -> web.Application:
-        application = web.Application(middlewares=[_refusals], client_max_size=1024 * 1024)
-        leader = f"{self.node.address}:8300"
-        application.add_routes(CatalogApi(self.catalog, self.blocking, leader).routes())
-        application.add_routes(AgentApi(self.local, self.node, self.port).routes())
-        application.add_routes(KvApi(self.values, self.blocking).routes())
-        application.router.add_get("/", _hello)
-        return application
+    def routes(self) -> Routes:
+        catalog, blocking, name = self.catalog, self.blocking, self.node.name
+        return {
+            **CatalogApi(catalog, blocking, f"{self.node.address}:8300", name).routes(),
+            **RegisterApi(catalog).routes(),
+            **AgentApi(self.local, blocking).routes(),
+            **SelfApi(catalog, self.local, self.node, self.address).routes(),
+            **KvApi(self.values, blocking).routes(),
+            **SessionApi(self.sessions, blocking, name).routes(),
+            **TxnApi(catalog, self.values).routes(),
+            **EventApi(self.events, blocking).routes(),
+        }
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -124,24 +147,3 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
         undo.pop_all()
     return listener
-
-
-async def _hello(request: web.Request) -> web.Response:
-    return web.Response(text="Consul Agent (embedded, for development)\n")
-
-
-@web.middleware
-async def _refusals(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """A refusal is answered with Consul's status and words, and unknown paths like Go's mux."""
-    try:
-        return await handler(request)
-    except Refused as refused:
-        return web.Response(status=refused.status, text=refused.text)
-    except web.HTTPNotFound:
-        return web.Response(status=404)
-    except web.HTTPMethodNotAllowed as error:
-        return web.Response(
-            status=405,
-            text=f"method {request.method} not allowed",
-            headers={"Allow": ",".join(sorted(error.allowed_methods))},
-        )

@@ -18,7 +18,8 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from discovery.agent import Agent
 from discovery.agent.catalog import Catalog
-from discovery.agent.definition import CheckDefinition, Refused, seconds
+from discovery.agent.definition import CheckDefinition
+from discovery.agent.go import Misread, seconds
 from discovery.agent.local import Local
 from discovery.agent.probes import serving_status
 from discovery.agent.records import CheckRecord, NodeRecord, ServiceRecord
@@ -303,7 +304,7 @@ def test_a_duration_is_read_as_go_reads_it(text: object, value: float) -> None:
     [("10", 'missing unit in duration "10"'), ("s", 'invalid duration "s"'), ("1s?", "invalid")],
 )
 def test_a_bad_duration_is_refused_in_gos_words(text: str, why: str) -> None:
-    with pytest.raises(Refused, match=why):
+    with pytest.raises(Misread, match=why):
         seconds(text)
 
 
