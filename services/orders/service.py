@@ -25,6 +25,10 @@ from services.orders.servicer import OrderServicer
 from services.orders.watching import Watching
 from services.process import CONTRACT, WAITING, Process
 
+# Orders seen through at once by an instance: most of them wait for a card, and a slow one must
+# not keep the quick ones waiting.
+AT_ONCE = 256
+
 
 @asynccontextmanager
 async def orders(
@@ -49,7 +53,7 @@ async def orders(
     watching = Watching(database)
     async with (
         beside(watching.follow()),
-        SagaRunner(database, [saga], owner=owner, grace=grace) as runner,
+        SagaRunner(database, [saga], owner=owner, limit=AT_ONCE, grace=grace) as runner,
     ):
         yield Server(
             "orders",
