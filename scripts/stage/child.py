@@ -27,6 +27,8 @@ FIRST_PAUSE = 0.2
 LONGEST_PAUSE = 5.0
 STEADY_SECONDS = 10.0
 LOG_BYTES = 2_000_000
+LAST_WORDS_SECONDS = 0.3
+PYTHON = {"PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1"}
 LISTENING = r"listening on \S*?([\w.:\[\]-]+:\d+)"
 
 
@@ -81,6 +83,7 @@ class Child:
         self._say = say
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = asyncio.Event()
+        self._last_words = False
         self._keeping = asyncio.create_task(self._keep())
 
     @property
@@ -105,7 +108,10 @@ class Child:
         self.signal(signal.SIGTERM)
         done, _ = await asyncio.wait([self._keeping], timeout=max(seconds, 0.1))
         if not done:
-            self._say(self.program.name, f"did not stop within {seconds:.0f} s, killed")
+            self._say(self.program.name, f"did not stop within {seconds:.0f} s, killed; it was in")
+            self._last_words = True
+            self.signal(signal.SIGABRT)  # Python then prints where it is: see _run
+            await asyncio.wait([self._keeping], timeout=LAST_WORDS_SECONDS)
             self.signal(signal.SIGKILL)
         await self._keeping
         self._log.close()
@@ -138,7 +144,7 @@ class Child:
             self._process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-I", "-S", str(TETHER), str(os.getpid())),
                 *self.program.command,
-                env={**os.environ, "PYTHONUNBUFFERED": "1", **self.program.environment},
+                env={**os.environ, **PYTHON, **self.program.environment},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=writing,
                 stderr=writing,
@@ -166,7 +172,7 @@ class Child:
                 self.started.set_result(match[1])
             self._say(self.program.name, f"listening on {match[1]}")
         else:
-            self._say(f"{self.program.name} |", line)
+            self._say(self.program.name if self._last_words else f"{self.program.name} |", line)
 
 
 class Output:

@@ -44,6 +44,14 @@ def alive(pid: int) -> bool:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
 
 
+def ended(pid: int) -> bool:
+    """Whether it ends within the moment that the kernel needs for it."""
+    end = time.monotonic() + 5
+    while alive(pid) and time.monotonic() < end:
+        time.sleep(0.01)
+    return not alive(pid)
+
+
 def port(address: str) -> int:
     return int(address.rpartition(":")[2])
 
@@ -98,8 +106,8 @@ async def test_what_does_not_stop_is_killed_with_all_it_started(
         assert parent is not None
         assert alive(grandchild)
 
-    assert not alive(parent)
-    assert not alive(grandchild)
+    assert ended(parent)
+    assert ended(grandchild)
 
 
 async def test_output_is_kept_to_the_last_byte(tmp_path: Path) -> None:
@@ -137,8 +145,4 @@ def test_programs_end_when_their_starter_is_killed(tmp_path: Path) -> None:
         assert alive(pid)
         running.kill()
 
-    for _ in range(100):
-        if not alive(pid):
-            return
-        time.sleep(0.05)
-    pytest.fail("the program outlived its starter")
+    assert ended(pid)
