@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
+import pytest
 from google.type.money_pb2 import Money
 from shop.inventory.v1 import InventoryServiceStub
 from shop.notifications.v1 import NotificationServiceStub
@@ -18,6 +19,7 @@ from shop.payments.v1 import PaymentServiceStub
 
 import discovery
 import mesh
+from mesh.server.status import from_error
 from mesh.store import connect
 from services.inventory.domain import Money as Price
 from services.inventory.domain import Product
@@ -174,3 +176,11 @@ async def reached(orders: OrderServiceStub, order_id: str, status: int) -> None:
         if order.status == status:
             return
     raise AssertionError("the order came to its end first")
+
+
+async def refused(call) -> tuple[str, str, list[str]]:
+    """Code, reason and named fields of a call that fails."""
+    with pytest.raises(grpc.aio.AioRpcError) as failed:
+        await call
+    error = from_error(failed.value)
+    return error.code.name, error.reason, [field for field, _ in error.fields]

@@ -1,6 +1,5 @@
 """InventoryService over a socket: the catalogue, imports, and stock that only ever moves."""
 
-import grpc
 import pytest
 from google.type.money_pb2 import Money
 from shop.inventory.v1 import (
@@ -18,8 +17,8 @@ from shop.inventory.v1 import (
     ReserveStockRequest,
 )
 
-from mesh.server.status import from_error
 from services.inventory.handlers import MOST_IMPORTED
+from tests.services.shopping import refused
 
 PRICE = Money(currency_code="USD", units=9)
 
@@ -39,14 +38,6 @@ def reserving(*items, order="o-1", name="", key="") -> ReserveStockRequest:
         ),
         request_id=key,
     )
-
-
-async def refused(call) -> tuple[str, str, list[str]]:
-    """Code, reason and named fields of a call that fails."""
-    with pytest.raises(grpc.aio.AioRpcError) as failed:
-        await call
-    error = from_error(failed.value)
-    return error.code.name, error.reason, [field for field, _ in error.fields]
 
 
 async def stock(inventory, product_id) -> tuple[int, int, int]:

@@ -2,7 +2,6 @@
 
 import asyncio
 
-import grpc
 import pytest
 from google.type.money_pb2 import Money
 from shop.payments.v1 import (
@@ -16,7 +15,7 @@ from shop.payments.v1 import (
     RefundPaymentRequest,
 )
 
-from mesh.server.status import from_error
+from tests.services.shopping import refused
 
 FIVE = Money(currency_code="USD", units=5)
 
@@ -30,14 +29,6 @@ def charging(card="card", order="o-1", name="", key="", amount=FIVE) -> ChargePa
 async def payments(closed_shop):
     async with closed_shop.payments() as stub:
         yield stub
-
-
-async def refused(call) -> tuple[str, str, list[str]]:
-    """Code, reason and named fields of a call that fails."""
-    with pytest.raises(grpc.aio.AioRpcError) as failed:
-        await call
-    error = from_error(failed.value)
-    return error.code.name, error.reason, [field for field, _ in error.fields]
 
 
 async def test_a_charge_is_captured_and_found_again(payments):
