@@ -1,11 +1,14 @@
 """
 Least request: of two endpoints drawn by lot, the one with fewer calls in flight.
 
-    draw 2 of n  -->  smaller (in_flight + 1) / weight  -->  picked        ties: the first drawn
+    draw 2 of n  -->  smaller (in_flight + streak + 1) / weight  -->  picked    ties: the first
 
 Two choices are enough to keep load even, and unlike "the least of all" they do not send every
 client to the same newcomer.  The two are distinct: with replacement, a hung endpoint would be
 compared with itself.  With `latency` the load is multiplied by how long it takes to answer.
+
+A streak of failures weighs as much as calls in flight.  Who refuses at once is never busy, and
+who hangs is not busy after each timeout: without it either would look like the best choice.
 """
 
 from __future__ import annotations
@@ -70,9 +73,9 @@ class Choices:
 
 
 def _busiest(member: Member, now: float) -> float:
-    return (member.in_flight + 1) / member.weight
+    return (member.in_flight + member.tally.streak + 1) / member.weight
 
 
 def _slowest(member: Member, now: float) -> float:
     # Nobody knows yet how fast a newcomer is: as fast as can be, until its first answer.
-    return (member.latency.at(now) + 1e-6) * (member.in_flight + 1) / member.weight
+    return (member.latency.at(now) + 1e-6) * _busiest(member, now)
