@@ -58,6 +58,8 @@ class Channel(grpc.aio.Channel):
         self._registry = registry
         self._emit = emit
         self.memory = Memory()
+        self._snapshot: Snapshot | None = None
+        self._state = FRESH
         self.policy = policy
         self._make_pool = partial(
             Pool,
@@ -66,7 +68,6 @@ class Channel(grpc.aio.Channel):
             credentials=credentials,
             drain_seconds=drain_seconds,
         )
-        self._state = FRESH
         self._stack = AsyncExitStack()
         self._changed = asyncio.Event()
         self.pool: Pool
@@ -81,6 +82,9 @@ class Channel(grpc.aio.Channel):
     def policy(self, policy: Policy | None) -> None:
         self._policy = policy or Policy.production()
         self.flow = flows(self._policy, self.memory, emit=self._emit)
+        if self._state is OPEN and self._snapshot is not None:
+            # Who is connected to may have changed with it.
+            self._publish(self._snapshot)
 
     def check(self) -> None:
         """Raise unless calls can be made now."""
@@ -139,11 +143,9 @@ class Channel(grpc.aio.Channel):
         first: asyncio.Future[None] = self.loop.create_future()
 
         def publish(snapshot: Snapshot) -> None:
-            self.pool.follow(snapshot.endpoints)
-            self.memory.publish(snapshot)
+            self._publish(snapshot)
             if not first.done():
                 first.set_result(None)
-            self._stir()
 
         task = asyncio.ensure_future(
             follow(registry, self._where.service, self._where.tag, publish)
@@ -153,6 +155,13 @@ class Channel(grpc.aio.Channel):
         finally:
             task.cancel()
             await asyncio.wait([task])
+
+    def _publish(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+        self.pool.health_check = self._policy.health_check
+        self.pool.follow(self.memory.select(snapshot))
+        self.memory.publish(snapshot)
+        self._stir()
 
     def _ready(self, endpoint: Endpoint, ready: bool | None) -> None:
         # None, "not known", makes calls wait where False would make them fail.

@@ -15,13 +15,11 @@ from dataclasses import replace
 from random import Random
 from time import monotonic
 
-from mesh.call import Call, Kind
+from mesh.call import Call
 from mesh.column import Memory, column
 from mesh.flow import Inner, Steps
 from mesh.policy.config import Policy
 from mesh.telemetry.events import Emit
-
-STREAMED = (Kind.UNARY_STREAM, Kind.STREAM_STREAM)
 
 
 def flows(
@@ -41,7 +39,7 @@ def flows(
     ending = column(policy, memory, clock=clock, rng=rng, emit=emit, balanced=balanced)
 
     def flow(call: Call) -> Steps:
-        return endless(call) if call.method.kind in STREAMED else ending(call)
+        return endless(call) if call.method.streams_replies else ending(call)
 
     return flow
 

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import grpc
 import grpc.aio
 
 from discovery.model import Endpoint
+from mesh.client import health
 
 READY = grpc.ChannelConnectivity.READY
 WAITING = (grpc.ChannelConnectivity.IDLE, grpc.ChannelConnectivity.CONNECTING)
@@ -83,6 +85,8 @@ class Pool:
         credentials: grpc.ChannelCredentials | None = None,
         drain_seconds: float = 30.0,
     ) -> None:
+        # Whose health each new connection is asked for; None asks for nobody's.
+        self.health_check: str | None = None
         self.links: dict[str, Link] = {}
         self._on_ready = on_ready
         self._options = merged(options)
@@ -127,12 +131,28 @@ class Pool:
 
     async def _watch(self, link: Link) -> None:
         known: bool | None = None
-        while True:
-            state = link.channel.get_state(try_to_connect=True)
-            if reachable(state) is not known:
-                known = reachable(state)
-                self._on_ready(link.endpoint, known)
-            await link.channel.wait_for_state_change(state)
+        asking: asyncio.Task[None] | None = None
+        try:
+            while True:
+                state = link.channel.get_state(try_to_connect=True)
+                if asking is not None and state is not READY:
+                    asking.cancel()
+                    asking = None
+                if reachable(state) is not known:
+                    known = reachable(state)
+                    if known and self.health_check is not None:
+                        # "the subchannel [...] stays in CONNECTING until the first response"
+                        self._on_ready(link.endpoint, None)
+                        say = partial(self._on_ready, link.endpoint)
+                        asking = asyncio.ensure_future(
+                            health.watch(link.channel, self.health_check, say)
+                        )
+                    else:
+                        self._on_ready(link.endpoint, known)
+                await link.channel.wait_for_state_change(state)
+        finally:
+            if asking is not None:
+                asking.cancel()
 
     def _leave(self, link: Link) -> None:
         task = asyncio.ensure_future(_close(link, self._drain_seconds))

@@ -62,6 +62,8 @@ class SyncChannel(grpc.Channel):
         self._registry = registry
         self._emit = emit
         self.memory = Memory()
+        self._snapshot: Snapshot | None = None
+        self._background: _Background | None = None
         self.policy = policy
         self._make_pool = partial(
             SyncPool,
@@ -74,7 +76,6 @@ class SyncChannel(grpc.Channel):
         self._watchers: list[Callback] = []
         self._open = self._closed = False
         self._first = threading.Event()
-        self._background: _Background | None = None
         self.pool: SyncPool
 
     @property
@@ -87,6 +88,9 @@ class SyncChannel(grpc.Channel):
         with self.driver.lock:
             self._policy = policy or Policy.production()
             self.flow = flows(self._policy, self.memory, emit=self._emit)
+        if self._background is not None and self._snapshot is not None:
+            # Who is connected to may have changed with it.
+            self._background.call(partial(self._publish, self._snapshot))
 
     def check(self) -> None:
         """Raise unless calls can be made now."""
@@ -139,7 +143,8 @@ class SyncChannel(grpc.Channel):
 
     def _publish(self, snapshot: Snapshot) -> None:
         with self.driver.lock:
-            self.pool.follow(snapshot.endpoints)
+            self._snapshot = snapshot
+            self.pool.follow(self.memory.select(snapshot))
             self.memory.publish(snapshot)
         self._first.set()
         self._tell()

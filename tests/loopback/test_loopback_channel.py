@@ -11,8 +11,10 @@ from typing import Any
 
 import grpc
 import grpc.aio
+import grpc_health.v1.health
 import pytest
 from google.rpc import error_details_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 
 from discovery.memory import MemoryRegistry
@@ -22,6 +24,8 @@ from mesh.client.channel import Channel
 from mesh.client.status import RpcFailed
 from mesh.errors import BulkheadFull, CircuitOpen, Code, DeadlineSpent, NoEndpoint
 from mesh.inbound import INBOUND, Inbound
+from mesh.policy.fallback import Fallback
+from mesh.policy.hedge import Hedge
 
 KEY = (("idempotency-key", "k-1"),)
 QUICK = Retry(attempts=4, base=0.01, codes=frozenset({Code.UNAVAILABLE}))
@@ -39,7 +43,9 @@ class Flaky(grpc.GenericRpcHandler):
         self.hold: asyncio.Event | None = None
 
     def service(self, handler_call_details: Any) -> Any:
-        kind = handler_call_details.method.rsplit("/", 1)[1]
+        service, kind = handler_call_details.method.strip("/").split("/")
+        if service != "town.Hall":
+            return None
         make = getattr(grpc, f"{kind}_rpc_method_handler")
         return make(getattr(self, kind))
 
@@ -454,3 +460,68 @@ async def test_closing_leaves_no_task_behind(town):
         while len(asyncio.all_tasks()) > before:
             await asyncio.sleep(0.005)
     assert hanging.cancelled()
+
+
+# -- health
+
+
+async def health_server(stack: AsyncExitStack, status: Any) -> tuple[Any, int]:
+    servicer = grpc_health.v1.health.aio.HealthServicer()
+    await servicer.set("town", status)
+    server = grpc.aio.server(handlers=(Flaky("one"),))
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    stack.push_async_callback(server.stop, 0)
+    return servicer, port
+
+
+async def test_a_server_is_picked_while_it_says_that_it_serves(town):
+    status = health_pb2.HealthCheckResponse
+    async with AsyncExitStack() as stack:
+        servicer, port = await health_server(stack, status.NOT_SERVING)
+        await town.register("one", port)
+        async with town.channel(Policy(health_check="town")) as channel:
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await method(channel)(b"", timeout=5)
+            assert reason(caught.value) == "NO_ENDPOINT"
+            await servicer.set("town", status.SERVING)
+            await ready(channel, "one")
+            assert await method(channel)(b"", timeout=5) == b"one"
+            await servicer.set("town", status.NOT_SERVING)
+            await ready(channel)
+
+
+async def test_a_server_without_health_is_picked_all_the_same(town, caplog):
+    await town.open(Flaky("one"))
+    async with town.channel(Policy(health_check="town")) as channel:
+        assert await method(channel)(b"", timeout=5) == b"one"
+    assert "no health service" in caplog.text
+
+
+# -- fallback
+
+
+async def test_a_fallback_says_that_it_is_one(town):
+    await town.open(Flaky("one", grpc.StatusCode.UNAVAILABLE))
+    async with town.channel(Policy(fallback=Fallback(value=b"instead"))) as channel:
+        call = method(channel)(b"", timeout=5)
+        assert await call == b"instead"
+        assert await call.code() is grpc.StatusCode.OK
+        assert dict(await call.trailing_metadata()) == {"mesh-fallback": "value"}
+
+
+async def test_the_second_of_two_hedges_answers_for_a_hung_first(town):
+    hung, quick = Flaky("hung"), Flaky("quick")
+    hung.hold = asyncio.Event()
+    await town.open(hung)
+    await town.open(quick)
+    policy = Policy(hedge=Hedge(attempts=2, delay=0.02), balance=RoundRobin())
+    async with town.channel(policy) as channel:
+        await ready(channel, "hung", "quick")
+        replies = {await method(channel)(b"", metadata=KEY, timeout=5) for _ in range(4)}
+        assert replies == {b"quick"}
+        async with asyncio.timeout(5):
+            while any(channel.memory.in_flight(name) for name in ("hung", "quick")):
+                await asyncio.sleep(0.005)
+        hung.hold.set()
