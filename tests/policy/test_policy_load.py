@@ -1,0 +1,238 @@
+"""What refuses load: rate limits, client throttling, the adaptive limit; by criticality."""
+
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+
+from mesh.call import Call, Method
+from mesh.errors import CallFailed, Code, Overloaded, PolicyError, RateLimited, Throttled
+from mesh.flow import stack
+from mesh.policy.adaptive import AdaptiveLimit, Concurrency, shedding
+from mesh.policy.criticality import Criticality
+from mesh.policy.limit import Meter, RateLimit, limiting
+from mesh.policy.throttle import Acceptance, ClientThrottle, throttling
+from mesh.testing import Clock, play
+
+CALL = Method("/test/Call")
+DOWN = CallFailed(Code.UNAVAILABLE)
+
+
+def test_a_bucket_gives_its_burst_and_then_its_rate():
+    clock, meter = Clock(), Meter(RateLimit(rate=2.0, burst=2))
+    flow = stack(limiting(meter, clock))
+    assert [play(flow, "ok")[-1] for _ in range(3)] == ["ok", "ok", RateLimited]
+    clock.advance(0.5)
+    assert [play(flow, "ok")[-1] for _ in range(2)] == ["ok", RateLimited]
+
+
+def test_the_refusal_says_when_a_token_is_there():
+    meter = Meter(RateLimit(rate=4.0))
+    meter.take("", 0.0)
+    with pytest.raises(RateLimited) as refused:
+        meter.take("", 0.1)
+    assert refused.value.retry_after == pytest.approx(0.15)
+    assert refused.value.code is Code.RESOURCE_EXHAUSTED
+    meter.take("", 0.1 + refused.value.retry_after)
+
+
+def test_each_key_has_a_bucket_of_its_own_and_few_are_remembered():
+    flow = stack(limiting(Meter(RateLimit(rate=1.0, key="x-tenant", keys=2)), Clock()))
+
+    def ask(tenant):
+        return play(flow, "ok", call=Call(CALL, metadata=(("x-tenant", tenant),)))[-1]
+
+    assert [ask("a"), ask("b"), ask("a"), ask("c"), ask("b")] == [
+        "ok",
+        "ok",
+        RateLimited,
+        "ok",
+        "ok",  # forgotten meanwhile: three are more than two
+    ]
+
+
+def test_what_matters_less_leaves_tokens_to_others():
+    meter = Meter(RateLimit(rate=1.0, burst=4))
+    meter.take("", 0.0, Criticality.SHEDDABLE)
+    meter.take("", 0.0, Criticality.SHEDDABLE)
+    with pytest.raises(RateLimited):
+        meter.take("", 0.0, Criticality.SHEDDABLE)
+    meter.take("", 0.0, Criticality.CRITICAL)
+    meter.take("", 0.0, Criticality.CRITICAL_PLUS)
+
+
+@given(some.lists(some.floats(0, 2), max_size=60), some.integers(1, 5))
+def test_never_more_than_burst_and_rate_in_any_stretch(pauses, burst):
+    meter, now, granted = Meter(RateLimit(rate=3.0, burst=burst)), 0.0, []
+    for pause in pauses:
+        now += pause
+        try:
+            meter.take("", now)
+        except RateLimited:
+            continue
+        granted.append(now)
+    for place, since in enumerate(granted):
+        for more, until in enumerate(granted[place:], 1):
+            assert more <= burst + 3.0 * (until - since) + 1e-6
+
+
+@pytest.mark.parametrize(
+    ("name", "level"),
+    [
+        ("SHEDDABLE", Criticality.SHEDDABLE),
+        ("", Criticality.CRITICAL),
+        ("?", Criticality.CRITICAL),
+        ("critical_plus", Criticality.CRITICAL_PLUS),
+    ],
+)
+def test_criticality_by_name(name, level):
+    assert Criticality.of(name) is level
+
+
+def test_a_server_that_accepts_is_never_throttled():
+    clock, acceptance = Clock(), Acceptance(ClientThrottle())
+    flow = stack(throttling(acceptance, clock, Random(1)))
+    assert all(play(flow, "ok")[-1] == "ok" for _ in range(200))
+    assert acceptance.odds(clock()) == 0.0
+
+
+def test_a_server_that_refuses_is_asked_less_and_less():
+    clock, acceptance = Clock(5.0), Acceptance(ClientThrottle(k=2.0, force=1.0))
+    flow = stack(throttling(acceptance, clock, Random(1)))
+    ends = [play(flow, DOWN)[-1] for _ in range(500)]
+    assert ends.count(CallFailed) < 150
+    # 500 calls, none accepted: (500 - 0) / 501
+    assert acceptance.odds(clock()) == pytest.approx(500 / 501)
+
+
+def test_one_call_a_second_finds_out_whether_it_is_over():
+    clock, acceptance = Clock(5.0), Acceptance(ClientThrottle(window=3.0))
+    flow = stack(throttling(acceptance, clock, Random(1)))
+    for _ in range(500):
+        play(flow, DOWN)
+    clock.advance(1.0)
+    assert play(flow, "ok")[-1] == "ok"
+    clock.advance(4.0)
+    assert acceptance.odds(clock()) == 0.0
+
+
+def test_the_odds_are_those_of_the_book():
+    acceptance = Acceptance(ClientThrottle(k=1.5, minimum_calls=1))
+    for place in range(100):
+        acceptance.record(1.0, accepted=place < 40)
+    assert acceptance.odds(1.0) == pytest.approx((100 - 1.5 * 40) / 101)
+
+
+def test_other_failures_are_no_refusals():
+    clock, acceptance = Clock(), Acceptance(ClientThrottle(minimum_calls=1))
+    flow = stack(throttling(acceptance, clock, Random(1)))
+    for _ in range(50):
+        play(flow, CallFailed(Code.NOT_FOUND))
+    assert acceptance.odds(clock()) == 0.0
+    assert Throttled().reason == "CLIENT_THROTTLED"
+
+
+# -- the adaptive limit
+
+
+def serve(concurrency, clock, seconds, calls):
+    """`calls` at once, each answered after `seconds`."""
+    slots = []
+    for _ in range(calls):
+        try:
+            slots.append(concurrency.admit(clock()))
+        except Overloaded:
+            break
+    clock.advance(seconds)
+    for slot in slots:
+        with slot as answered:
+            answered(clock())
+    return len(slots)
+
+
+def limit_after(rounds, seconds_of):
+    clock, concurrency = Clock(), Concurrency(AdaptiveLimit(interval=0.5, samples=10))
+    for _ in range(rounds):
+        inside = 4 if concurrency.measuring else min(1000, int(concurrency.limit))
+        serve(concurrency, clock, seconds_of(inside), inside)
+    assert concurrency.in_flight == 0
+    return concurrency.limit
+
+
+def test_the_limit_grows_while_answers_stay_fast():
+    assert limit_after(100, lambda _: 0.05) > 60
+
+
+def test_the_limit_settles_where_work_begins_to_queue():
+    # Ten can be worked on side by side; whoever comes on top waits in proportion.
+    limit = limit_after(400, lambda inside: 0.05 * max(1.0, inside / 10))
+    assert 8 <= limit <= 45
+
+
+def test_a_limit_that_is_not_used_does_not_grow():
+    clock, concurrency = Clock(), Concurrency(AdaptiveLimit(interval=0.5, samples=1))
+    for _ in range(100):
+        serve(concurrency, clock, 0.05, 1)
+    assert concurrency.limit == 20
+
+
+def test_the_baseline_is_measured_anew_with_few_calls_at_once():
+    clock, concurrency = Clock(), Concurrency(AdaptiveLimit(interval=0.5, samples=4))
+    assert serve(concurrency, clock, 0.05, 50) == 4  # a fresh server measures first
+    while concurrency.measuring:
+        serve(concurrency, clock, 0.05, 4)
+    assert serve(concurrency, clock, 0.05, 50) == 20
+    while not concurrency.measuring:
+        serve(concurrency, clock, 0.2, 1)
+    assert clock.now > 60
+    while concurrency.measuring:
+        serve(concurrency, clock, 0.2, 4)
+    assert concurrency.baseline == pytest.approx(0.2)
+
+
+def measured(**fields):
+    clock, concurrency = Clock(), Concurrency(AdaptiveLimit(interval=0.1, samples=1, **fields))
+    while concurrency.measuring:
+        serve(concurrency, clock, 0.2, 1)
+    return concurrency
+
+
+def test_less_critical_calls_are_refused_first():
+    concurrency = measured(initial=10)
+    admitted = {}
+    for level in reversed(Criticality):
+        while concurrency.in_flight < concurrency.limit * level.value:
+            concurrency.admit(0.0, level)
+        with pytest.raises(Overloaded) as refused:
+            concurrency.admit(0.0, level)
+        admitted[level.name] = (concurrency.in_flight, refused.value.retry_after)
+    assert admitted == {
+        "SHEDDABLE": (5, 1.0),
+        "SHEDDABLE_PLUS": (8, 1.0),
+        "CRITICAL": (10, 1.0),
+        "CRITICAL_PLUS": (11, 1.0),
+    }
+
+
+def test_a_cancelled_call_gives_its_slot_back():
+    concurrency = Concurrency(AdaptiveLimit())
+    steps = stack(shedding(concurrency, Clock()))(Call(CALL))
+    next(steps)
+    assert concurrency.in_flight == 1
+    steps.close()
+    assert concurrency.in_flight == 0
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: RateLimit(rate=0), "rate_limit.rate: 0 is not above 0"),
+        (lambda: ClientThrottle(k=0.5), "client_throttle.k: 0.5 is not between 1 and 100"),
+        (lambda: AdaptiveLimit(initial=2), "adaptive_limit.initial: 2 is below 4"),
+    ],
+)
+def test_a_rule_that_makes_no_sense_says_which_field(make, message):
+    with pytest.raises(PolicyError) as refused:
+        make()
+    assert str(refused.value) == message
