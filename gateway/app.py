@@ -16,8 +16,8 @@ from contextlib import aclosing
 from http import HTTPStatus
 from typing import Any
 
-from gateway import openapi
-from gateway.catalog import Catalog
+from gateway import openapi, websocket
+from gateway.catalog import Catalog, Entry
 from gateway.exchange import (
     JSON,
     Answer,
@@ -31,6 +31,7 @@ from gateway.exchange import (
 from gateway.invalid import Invalid
 from gateway.jsontext import dumps
 from gateway.percent import PercentError
+from gateway.rest import Served
 from gateway.router import NoRoute, WrongMethod
 from gateway.settings import Limits
 from gateway.status import Problem, from_invalid, problem
@@ -52,7 +53,6 @@ class App:
         self.stopping = asyncio.Event()
         self.idle = asyncio.Event()
         self.idle.set()
-        self.socket: Callable[[App, Scope, Receive, Send], Awaitable[None]] | None = None
         self._admin_url = admin_url
         self._serving = 0
         self._own = {
@@ -69,25 +69,50 @@ class App:
         elif scope["type"] == "http":
             with _Counted(self):
                 await self._http(scope, receive, send)
-        elif self.socket is not None:
+        else:
             with _Counted(self):
-                await self.socket(self, scope, receive, send)
+                await self._socket(scope, receive, send)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange(scope, receive, self.limits, self.stopping)
         try:
-            answer = await self._answer(exchange)
+            answer = await self._answer(exchange, self._dispatch)
             await self._send(exchange, answer, send)
         except ClientGone:
             log.debug("%s %s: the client has gone", exchange.method, exchange.path)
 
-    async def _answer(self, exchange: Exchange) -> Answer:
+    async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = Exchange({**scope, "method": "GET"}, receive, self.limits, self.stopping)
+        await receive()  # websocket.connect
+
+        async def open_socket(exchange: Exchange) -> Answer:
+            entry, _ = self._route(exchange)
+            if not (isinstance(entry, Served) and websocket.serves(entry)):
+                raise websocket.not_a_socket()
+            await websocket.talk(exchange, entry, receive, send)
+            return Answer()
+
         try:
-            return await self._dispatch(exchange)
+            answer = await self._answer(exchange, open_socket)
+        except ClientGone:
+            return
+        if answer.status != HTTPStatus.OK:  # refused before it was opened
+            head = {"status": answer.status, "headers": [*answer.headers, *ALWAYS]}
+            await send({"type": "websocket.http.response.start", **head})
+            await send({"type": "websocket.http.response.body", "body": answer.body})
+
+    async def _answer(
+        self, exchange: Exchange, dispatch: Callable[[Exchange], Awaitable[Answer]]
+    ) -> Answer:
+        try:
+            self._check(exchange)
+            return await dispatch(exchange)
         except Problem as error:
             shown = error
         except Invalid as error:
             shown = from_invalid(error)
+        except WrongMethod:  # of a path that a WebSocket was opened at
+            shown = websocket.not_a_socket()
         except PercentError as error:
             shown = from_invalid(Invalid(str(error), reason="INVALID_PATH"))
         except (ClientGone, asyncio.CancelledError):
@@ -99,7 +124,8 @@ class App:
         headers = [(name.encode(), value.encode("latin-1")) for name, value in shown.headers]
         return Answer(shown.http, [(b"content-type", media_type.encode()), *headers], body)
 
-    async def _dispatch(self, exchange: Exchange) -> Answer:
+    def _check(self, exchange: Exchange) -> None:
+        """Limits before any work."""
         if self._serving > self.limits.requests:
             raise problem(
                 Code.UNAVAILABLE,
@@ -114,17 +140,23 @@ class App:
                 reason="HEADERS_TOO_LARGE",
                 http=431,
             )
+
+    async def _dispatch(self, exchange: Exchange) -> Answer:
         own = self._own.get(exchange.path)
         if own is not None:
             return self._serve_own(exchange, own)
-        catalog = self.catalog
         try:
-            entry, segments = catalog.router.find(exchange.method, exchange.path)
+            entry, segments = self._route(exchange)
         except WrongMethod as error:
             return _wrong_method(exchange, error.allow)
+        return await entry.answer(exchange, segments)
+
+    def _route(self, exchange: Exchange) -> tuple[Entry, list[str]]:
+        catalog = self.catalog
+        try:
+            return catalog.router.find(exchange.method, exchange.path)
         except NoRoute:
             raise _no_route(exchange, catalog) from None
-        return await entry.answer(exchange, segments)
 
     def _serve_own(self, exchange: Exchange, own: Callable[[Exchange], Answer]) -> Answer:
         if exchange.method not in ("GET", "HEAD"):

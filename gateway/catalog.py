@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from gateway.compose import PageRoute
 from gateway.contract import Contract
@@ -20,6 +20,7 @@ from gateway.rest import Served
 from gateway.router import Ambiguous, Router
 from gateway.routes import RouteError, routes
 from gateway.rule import Template
+from gateway.upstream import Upstream
 
 log = logging.getLogger(__name__)
 
@@ -47,8 +48,9 @@ class Version:
     served: list[Served] = field(default_factory=list)
 
     @classmethod
-    def of(cls, contract: Contract, target: str, channel: Any) -> Version:
+    def of(cls, contract: Contract, target: str, channel: Upstream) -> Version:
         version = cls(contract)
+        channel.learn(contract.rpcs.values())
         for rpc in contract.rpcs.values():
             try:
                 version.served.extend(Served(route, channel) for route in routes(rpc, target))

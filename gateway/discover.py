@@ -13,13 +13,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from discovery.model import Endpoint, Health
 from discovery.registry import Registry
 from gateway.catalog import Version
 from gateway.contract import ContractError
 from gateway.reflect import Reflection, ReflectionError, reflect
+from gateway.upstream import Upstream
 
 log = logging.getLogger(__name__)
 
@@ -31,13 +31,12 @@ RETRY_SECONDS = 0.5
 MOST_SAID = 200
 
 Publish = Callable[[str, Sequence[Version]], None]
-OpenChannel = Callable[[str], Any]
 
 
 class Following:
     """One service: its instances, and what each of them serves."""
 
-    def __init__(self, name: str, registry: Registry, channel: Any, publish: Publish) -> None:
+    def __init__(self, name: str, registry: Registry, channel: Upstream, publish: Publish) -> None:
         self._name = name
         self._registry = registry
         self._channel = channel

@@ -99,7 +99,13 @@ class Exchange:
         return self._unpacked(body)
 
     async def pieces(self, limit: int | None) -> AsyncIterator[bytes]:
-        """The body as it arrives; at most `limit` bytes, each piece within body_seconds."""
+        """
+        The body as it arrives: at most `limit` bytes, all of it within body_seconds.
+
+        Without a limit it is a stream, and each piece has body_seconds.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self.limits.body_seconds
         length = self.header(b"content-length")
         if limit is not None and length.isdigit() and int(length) > limit:
             await self._linger()
@@ -107,7 +113,7 @@ class Exchange:
         size, more = 0, True
         while more:
             try:
-                async with asyncio.timeout(self.limits.body_seconds):
+                async with asyncio.timeout_at(until):
                     event = await self._receive()
             except TimeoutError:
                 raise problem(
@@ -122,6 +128,8 @@ class Exchange:
             piece: bytes = event.get("body", b"")
             more = event.get("more_body", False)
             size += len(piece)
+            if limit is None:
+                until = loop.time() + self.limits.body_seconds
             if limit is not None and size > limit:
                 await self._linger()
                 raise too_large(limit)

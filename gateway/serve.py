@@ -16,6 +16,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 from granian._granian import SocketHolder
@@ -23,13 +24,14 @@ from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.server.embed import Server
 
-import mesh
 from discovery.registry import Registry
 from gateway.app import App
 from gateway.catalog import Version, catalog
 from gateway.compose import Handler, PageRoute
 from gateway.discover import TAG, Following
 from gateway.settings import Limits
+from gateway.upstream import Upstream
+from mesh.policy.config import Policy
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +44,7 @@ class Gateway:
     def __init__(
         self,
         registry: Registry,
-        policy: Any = None,
+        policy: Policy | None = None,
         *,
         limits: Limits | None = None,
         admin_url: str = "",
@@ -50,11 +52,12 @@ class Gateway:
         self.limits = limits or Limits()
         self.app = App(self.limits, admin_url)
         self._registry = registry
-        self._policy = policy
+        # Each call brings its own deadline; a stream may well be open for longer than any default.
+        self._policy = policy or replace(Policy.production(), timeout=None)
         self._pages: list[PageRoute] = []
         self._versions: dict[str, Sequence[Version]] = {}
         self._conflicts: set[str] = set()
-        self._channels: dict[str, mesh.Channel] = {}
+        self._channels: dict[str, Upstream] = {}
         self._entered: set[str] = set()
         self._answered = False
 
@@ -70,10 +73,10 @@ class Gateway:
 
         return register
 
-    def channel(self, service: str) -> mesh.Channel:
+    def channel(self, service: str) -> Upstream:
         """The mesh channel to `service`, open while the gateway serves; stubs may be made now."""
         if service not in self._channels:
-            self._channels[service] = mesh.Channel(service, self._policy, registry=self._registry)
+            self._channels[service] = Upstream(service, self._policy, self._registry)
         return self._channels[service]
 
     # -- serving
@@ -101,13 +104,13 @@ class Gateway:
         async with AsyncExitStack() as stack:
             stack.callback(listening.close)
             await stack.enter_async_context(self._following())
-            await stack.enter_async_context(_granian(self.app, listening))
             stack.push_async_callback(self._drain)
+            await stack.enter_async_context(_granian(self.app, listening))
             shown = f"[{host}]" if ":" in host else host
             yield f"http://{shown}:{listening.getsockname()[1]}"
 
     async def _drain(self) -> None:
-        self.app.stopping.set()
+        """Nobody connects any more; let what is being served end."""
         try:
             async with asyncio.timeout(self.limits.drain_seconds):
                 await self.app.idle.wait()
@@ -148,7 +151,7 @@ class Gateway:
                 log.exception("%s: following it failed", name)
             await asyncio.sleep(1.0)
 
-    async def _open(self, service: str) -> mesh.Channel:
+    async def _open(self, service: str) -> Upstream:
         channel = self.channel(service)
         if service not in self._entered:
             self._entered.add(service)
@@ -221,6 +224,8 @@ async def _granian(app: App, listening: socket.socket) -> AsyncIterator[None]:
     try:
         yield
     finally:
+        app.stopping.set()
+        listening.close()
         server.stop()
         await asyncio.wait([serving], timeout=2.0)
         serving.cancel()

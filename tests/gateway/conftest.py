@@ -32,14 +32,14 @@ def contract() -> Contract:
 @pytest.fixture
 async def shop(request: pytest.FixtureRequest) -> AsyncIterator[Shop]:
     """A gateway before one instance each of orders, payments, inventory and notifications."""
-    orders = Orders()
+    orders, notifications = Orders(), Notifications()
     async with (
         discovery.connect(f"memory://{request.node.nodeid}") as registry,
         running(registry, "orders", orders),
         running(registry, "payments", Payments()),
         running(registry, "inventory", Inventory()),
-        running(registry, "notifications", Notifications()),
+        running(registry, "notifications", notifications),
         serving(registry) as (gateway, url, http),
     ):
         await until(lambda: len(gateway.app.catalog.services) == 4)
-        yield Shop(url, http, orders, gateway)
+        yield Shop(url, http, orders, notifications, gateway)

@@ -168,11 +168,17 @@ class Inventory(inventory_pb2_grpc.InventoryServiceServicer):
 
 
 class Notifications(notifications_pb2_grpc.NotificationServiceServicer):
+    def __init__(self) -> None:
+        self.left = asyncio.Event()
+
     async def Subscribe(self, requests: Any, context: Any) -> AsyncIterator[Any]:
-        async for request in requests:
-            if request.customer_id == "nobody":
-                await context.abort(grpc.StatusCode.NOT_FOUND, "no such customer")
-            yield notifications_pb2.Notification(customer_id=request.customer_id)
+        try:
+            async for request in requests:
+                if request.customer_id == "nobody":
+                    await context.abort(grpc.StatusCode.NOT_FOUND, "no such customer")
+                yield notifications_pb2.Notification(customer_id=request.customer_id)
+        finally:
+            self.left.set()
 
 
 SERVICES: dict[str, tuple[str, Any]] = {
@@ -225,10 +231,18 @@ async def running(
 class Shop:
     """Everything a test of the whole gateway talks to."""
 
-    def __init__(self, url: str, http: aiohttp.ClientSession, orders: Orders, gateway: Gateway):
+    def __init__(
+        self,
+        url: str,
+        http: aiohttp.ClientSession,
+        orders: Orders,
+        notifications: Notifications,
+        gateway: Gateway,
+    ) -> None:
         self.url = url
         self.http = http
         self.orders = orders
+        self.notifications = notifications
         self.gateway = gateway
 
     async def ask(

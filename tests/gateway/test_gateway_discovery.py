@@ -13,7 +13,7 @@ from google.protobuf import descriptor_pool
 
 import discovery
 from gateway import Gateway
-from tests.gateway.scripted import Orders, descriptors, running, serving, until
+from tests.gateway.scripted import Orders, Payments, descriptors, running, serving, until
 
 
 def pool_with(path: str, *, method: str = "GetOrder") -> Any:
@@ -121,3 +121,33 @@ async def test_an_instance_that_cannot_be_asked_is_asked_again(registry: Any) ->
         dead = Instance("orders", "127.0.0.1", 9, id="orders-dead", tags=("grpc",), check=None)
         async with registry.register(dead), running(registry, "orders", Orders()):
             await until(lambda: "POST /v1/orders" in paths(gateway))
+
+
+async def test_a_summary_without_its_order_service_is_503(registry: Any) -> None:
+    async with serving(registry) as (gateway, url, http), running(registry, "payments", Payments()):
+        await until(lambda: "payments" in gateway.app.catalog.services)
+        async with http.get(f"{url}/v1/orders/o-1/summary") as response:
+            assert response.status == 503
+            assert int(response.headers["retry-after"]) >= 1
+
+
+async def test_a_restarted_instance_is_called_again_without_an_error_between(
+    registry: Any,
+) -> None:
+    """GetOrder has no side effects: the mesh asks the other instance, the gateway asks once."""
+    async with (
+        serving(registry) as (gateway, url, http),
+        running(registry, "orders", Orders(), slot="1"),
+    ):
+        statuses = []
+        for _ in range(5):
+            async with running(registry, "orders", Orders(), slot="2"):
+                await until(lambda: "orders" in gateway.app.catalog.services)
+                for _ in range(10):
+                    async with http.get(f"{url}/v1/orders/o-1") as response:
+                        statuses.append(response.status)
+            for _ in range(10):
+                async with http.get(f"{url}/v1/orders/o-1") as response:
+                    statuses.append(response.status)
+
+    assert set(statuses) == {200}

@@ -6,7 +6,11 @@ import asyncio
 import json
 from typing import Any
 
+import aiohttp
 import pytest
+
+import discovery
+from tests.gateway.scripted import Orders, running, serving, until
 
 WATCH = "/v1/orders/{}:watch"
 
@@ -100,3 +104,24 @@ async def test_grpc_timeout_ends_a_stream_with_an_error_element(shop: Any) -> No
         elements = json.loads(await asyncio.wait_for(response.text(), 5))
 
     assert elements[-1]["error"]["code"] == 4
+
+
+async def test_a_stopping_gateway_ends_its_streams_with_an_error_element(
+    request: pytest.FixtureRequest,
+) -> None:
+    orders = Orders()
+    async with (
+        discovery.connect(f"memory://{request.node.nodeid}") as registry,
+        running(registry, "orders", orders),
+        aiohttp.ClientSession() as http,
+    ):
+        async with serving(registry) as (gateway, url, _):
+            await until(lambda: "orders" in gateway.app.catalog.services)
+            response = await http.get(url + WATCH.format("waits"))
+            await asyncio.wait_for(orders.entered.wait(), 5)
+        elements = json.loads(await asyncio.wait_for(response.text(), 5))
+
+    assert [elements[0]["note"], elements[1]["error"]["message"]] == [
+        "1",
+        "the gateway is stopping",
+    ]

@@ -1,0 +1,33 @@
+"""
+A mesh channel that knows its methods from reflection.
+
+Whether a call may be repeated is the contract's word (`idempotency_level`, a `request_id` field),
+and for a gateway without generated code the contract is what the instances told it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import mesh
+from discovery.registry import Registry
+from gateway.contract import Rpc
+from mesh.call import Kind, Method
+from mesh.client import contract
+from mesh.policy.config import Policy
+
+
+class Upstream(mesh.Channel):
+    """The channel to one service."""
+
+    def __init__(self, service: str, policy: Policy, registry: Registry) -> None:
+        super().__init__(service, policy, registry=registry)
+        self._rpcs: dict[str, tuple[Method, bool]] = {}
+
+    def learn(self, rpcs: Iterable[Rpc]) -> None:
+        """Remember what the instances say; the newest word counts."""
+        self._rpcs.update({rpc.path: (rpc.method, rpc.keyed) for rpc in rpcs})
+
+    def contracts(self, path: str, kind: Kind) -> tuple[Method, bool]:
+        """What is known of a method: from reflection, else from generated code."""
+        return self._rpcs.get(path) or contract.read(path, kind)

@@ -1,0 +1,55 @@
+"""Both ways over a WebSocket."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import aiohttp
+import pytest
+
+PATH = "/v1/notifications:subscribe"
+
+
+async def test_each_text_frame_is_one_message(shop: Any) -> None:
+    async with shop.http.ws_connect(shop.url + PATH) as socket:
+        for name in ("a", "b"):
+            await socket.send_json({"customerId": name})
+            answer = await asyncio.wait_for(socket.receive_json(), 5)
+            assert answer["customerId"] == name
+
+
+@pytest.mark.parametrize(
+    ("frame", "code"),
+    [
+        ('{"customerId": "nobody"}', 4005),
+        ('{"nope": 1}', 4003),
+        ("[", 4003),
+        (b"\x00", 1003),
+    ],
+)
+async def test_a_status_is_the_close_code(shop: Any, frame: str | bytes, code: int) -> None:
+    async with shop.http.ws_connect(shop.url + PATH) as socket:
+        await (socket.send_bytes(frame) if isinstance(frame, bytes) else socket.send_str(frame))
+        message = await asyncio.wait_for(socket.receive(), 5)
+
+        assert (message.type, socket.close_code) == (aiohttp.WSMsgType.CLOSE, code)
+
+
+@pytest.mark.parametrize(
+    ("path", "status"), [("/v1/orders", 400), ("/nowhere", 404), (PATH + "?x=1", 400)]
+)
+async def test_what_is_no_socket_answers_as_http(shop: Any, path: str, status: int) -> None:
+    with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
+        await shop.http.ws_connect(shop.url + path)
+
+    assert caught.value.status == status
+
+
+async def test_a_client_that_leaves_cancels_the_rpc(shop: Any) -> None:
+    socket = await shop.http.ws_connect(shop.url + PATH)
+    await socket.send_json({"customerId": "a"})
+    await asyncio.wait_for(socket.receive_json(), 5)
+    await socket.close()
+
+    await asyncio.wait_for(shop.notifications.left.wait(), 5)
