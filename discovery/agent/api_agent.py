@@ -63,7 +63,9 @@ class AgentApi:
     # services
 
     def services(self, request: Request) -> Response:
-        keep = _filter(request, filtering.SERVICE)
+        keep = _filter(
+            request, filtering.SERVICE, "Failed to create boolean expression evaluator: "
+        )
         shown = ((one.id, records.agent_service(one)) for one in self._local.services())
         return answer(request, {id_: one for id_, one in shown if keep(one)})
 
@@ -210,11 +212,11 @@ def content_hash(record: ServiceRecord) -> str:
     return hashlib.blake2b(shown, digest_size=8).hexdigest()
 
 
-def _filter(request: Request, shape: Shape) -> Test:
+def _filter(request: Request, shape: Shape, why: str = "") -> Test:
     try:
         return filtering.filter_of(request.query.get("filter"), shape)
     except filtering.Unfit as error:
-        raise Refused(500, str(error)) from None
+        raise Refused(500, f"{why}{error}") from None
 
 
 def _id(request: Request, what: str) -> str:

@@ -157,9 +157,9 @@ class CatalogApi:
         def read() -> tuple[int, Iterable[CheckRecord]]:
             # By the name each check was given, which a renamed service leaves behind.
             found = [one for _, one in sorted(catalog.checks.items()) if one.service_name == name]
-            return catalog.service_index(name, checks=True), found
+            return catalog.index_of("checks"), found
 
-        return self._checks(request, f"service:{name}", read)
+        return self._checks(request, read)
 
     def state(self, request: Request) -> Answer:
         catalog, status = self._catalog, _named(request, "check state")
@@ -170,7 +170,7 @@ class CatalogApi:
                 one for _, one in all_ if status in ("any", one.status)
             ]
 
-        return self._checks(request, "checks", read)
+        return self._checks(request, read)
 
     def node_checks(self, request: Request) -> Answer:
         catalog, name = self._catalog, _named(request, "node name")
@@ -179,9 +179,9 @@ class CatalogApi:
             all_ = sorted(catalog.checks.items())
             return catalog.index_of("checks"), [one for key, one in all_ if key[0] == name]
 
-        return self._checks(request, "checks", read)
+        return self._checks(request, read)
 
-    def _checks(self, request: Request, topic: str, read: Any) -> Answer:
+    def _checks(self, request: Request, read: Any) -> Answer:
         nodes, wanted = self._catalog.nodes, _node_meta(request)
         keep, near = _filter(request, filtering.CHECK), self._near(request)
 
@@ -194,7 +194,7 @@ class CatalogApi:
             )
             return index, [one for one in kept if keep(one)]
 
-        return self._blocking.query(request, [topic], shown)
+        return self._blocking.query(request, ["checks"], shown)
 
     def _decisive(self, record: ServiceRecord) -> list[CheckRecord]:
         """The node's checks and the service's own: what its health is made of."""

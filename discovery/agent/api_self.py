@@ -4,10 +4,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any
 
-from discovery.agent.blocking import answer
+from discovery.agent.blocking import Blocking, answer
 from discovery.agent.catalog import Catalog
 from discovery.agent.door import Routes
 from discovery.agent.go import Refused
@@ -30,8 +30,11 @@ PROTOCOLS = {
 class SelfApi:
     """`address` is where the agent's HTTP is."""
 
-    def __init__(self, catalog: Catalog, local: Local, node: NodeRecord, address: str) -> None:
+    def __init__(
+        self, catalog: Catalog, blocking: Blocking, local: Local, node: NodeRecord, address: str
+    ) -> None:
         self._catalog = catalog
+        self._blocking = blocking
         self._local = local
         self._node = node
         self._host, _, port = address.rpartition(":")
@@ -83,9 +86,9 @@ class SelfApi:
     def force_leave(self, request: Request) -> Response:
         raise Refused(500, f"agent: No node found with name '{request.rest}'")
 
-    def coordinates(self, request: Request) -> Response:
+    def coordinates(self, request: Request) -> Response | Awaitable[Response]:
         shown = [{"Node": self._node.name, "Segment": "", "Coord": COORDINATE}]
-        return answer(request, shown)
+        return self._blocking.plain(request, [], lambda: (1, shown))
 
     def no_acls(self, request: Request) -> Response:
         raise Refused(401, "ACL support disabled")

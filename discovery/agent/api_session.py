@@ -8,10 +8,10 @@ from collections.abc import Awaitable
 from typing import Any
 
 from discovery.agent import sessions
-from discovery.agent.blocking import Blocking, answer, here
+from discovery.agent.blocking import UNANSWERED, Blocking, answer, here
 from discovery.agent.door import Routes
 from discovery.agent.go import Refused
-from discovery.agent.sessions import TOPIC, Sessions
+from discovery.agent.sessions import NOT_AN_ID, TOPIC, Sessions, is_id
 from discovery.agent.wire import Request, Response
 
 
@@ -51,6 +51,8 @@ class SessionApi:
 
     def info(self, request: Request) -> Response | Awaitable[Response]:
         session_id = _named(request)
+        if not is_id(session_id):
+            raise Refused(500, NOT_AN_ID, UNANSWERED)
 
         def read() -> tuple[int, Any]:
             found = self._sessions.find(session_id)

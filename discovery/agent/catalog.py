@@ -120,7 +120,11 @@ class Catalog:
         self.touch("services", f"service:{record.name}")
 
     def put_check(self, record: CheckRecord) -> None:
-        """Add a check, or change what it says; what says the same is no change."""
+        """
+        Add a check, or change what it says.
+
+        One that says the same is no change of its service, yet moves the table's index, as there.
+        """
         key = (record.node, record.id)
         service = self.services.get((record.node, record.service_id))
         if service is not None:
@@ -129,6 +133,8 @@ class Catalog:
         if old is not None:
             record.created, record.modified = old.created, old.modified
             if record == old:
+                self.advance()
+                self.touch("checks")
                 return
             self._checks_of[record.node, old.service_id].discard(record.id)
         index = self.advance()
@@ -150,7 +156,8 @@ class Catalog:
         for check_id in doomed:
             del self.checks[node, check_id]
             self._tell(node, check_id)
-        topics = ["services", f"service:{record.name}", *(["checks"] if doomed else [])]
+        # The table of checks moves even where there was none, as there.
+        topics = ["services", f"service:{record.name}", "checks"]
         self._forget_name(key, record.name)
         self.touch(*topics)
         if record.name not in self._names:

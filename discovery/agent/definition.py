@@ -4,6 +4,7 @@ What a client may register: JSON bodies to records, refused with the words of Co
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +12,7 @@ from discovery.agent import go
 from discovery.agent.go import Refused
 
 MIN_DEREGISTER_SECONDS = 60.0
+MAX_META = 64
 STATUSES = ("passing", "warning", "critical")
 
 
@@ -142,6 +144,7 @@ def service(body: bytes) -> ServiceDefinition:
         raise Refused(400, "Missing service name")
     if definition.address in ("0.0.0.0", "::", "[::]"):  # noqa: S104 - refused, not bound
         raise Refused(400, "Invalid service address")
+    _check_meta(definition.meta)
     weights = named.get("weights")
     if weights is not None:
         numbers = {key.lower(): value for key, value in weights.items()}
@@ -167,6 +170,29 @@ def check(body: bytes) -> CheckDefinition:
     if not definition.name:
         raise Refused(400, "Missing check name")
     return _valid(definition)
+
+
+def _check_meta(meta: dict[str, str]) -> None:
+    if len(meta) > MAX_META:
+        words = f"Node metadata cannot contain more than {MAX_META} key/value pairs"
+        raise Refused(400, f"Invalid Service Meta: {words}")
+    for key, value in meta.items():
+        why = _wrong_meta(key, value)
+        if why:
+            pair = f"Couldn't load metadata pair ('{key}', '{value}')"
+            raise Refused(400, f"Invalid Service Meta: {pair}: {why}")
+
+
+def _wrong_meta(key: str, value: str) -> str:
+    if not key:
+        return "Key cannot be blank"
+    if not re.fullmatch(r"[a-zA-Z0-9_-]+", key):
+        return "Key contains invalid characters"
+    if len(key) > 128:
+        return "Key is too long (limit: 128 characters)"
+    if key.startswith("consul-"):
+        return "Key prefix 'consul-' is reserved for internal use"
+    return "Value is too long (limit: 512 characters)" if len(value) > 512 else ""
 
 
 def _valid(definition: CheckDefinition) -> CheckDefinition:

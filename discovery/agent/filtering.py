@@ -71,7 +71,7 @@ _STRING = {"Equal", "Not Equal", "In", "Not In", "Matches", "Not Matches"}
 _HOLDS = {"In", "Not In", "Is Empty", "Is Not Empty"}
 _OPERATORS = {"string": _STRING, "int": {"Equal", "Not Equal"}, "bool": {"Equal", "Not Equal"}}
 # What is true of a map's key that is not there.
-_OF_NOTHING = {"Equal": False, "In": False, "Is Empty": False, "Matches": False}
+_OF_NOTHING = {"Equal": False, "In": False, "Is Empty": False}
 
 
 class Unfit(ValueError):

@@ -119,11 +119,14 @@ class KeyValues:
         return True
 
     def delete_below(self, prefix: str) -> None:
+        """One tombstone stands for all of them, as there; none for the whole store."""
         doomed = [entry for key, entry in self._entries.items() if key.startswith(prefix)]
         if doomed:
             self._catalog.advance()
         for entry in doomed:
-            self._remove(entry)
+            self._remove(entry, buried=False)
+        if doomed and prefix:
+            self._bury(prefix)
 
     # a transaction that fails, and a file that is read
 
@@ -175,15 +178,19 @@ class KeyValues:
             if not keys:
                 del self._held[entry.session]
 
-    def _remove(self, entry: Entry) -> None:
+    def _remove(self, entry: Entry, *, buried: bool = True) -> None:
         del self._entries[entry.key]
         self._holds(entry, None)
         self._size -= len(entry.value) + len(entry.key)
-        self._tombstones.pop(entry.key, None)
-        self._tombstones[entry.key] = self._catalog.index
+        if buried:
+            self._bury(entry.key)
+        self._touch(entry.key)
+
+    def _bury(self, key: str) -> None:
+        self._tombstones.pop(key, None)
+        self._tombstones[key] = self._catalog.index
         while len(self._tombstones) > MAX_TOMBSTONES:
             del self._tombstones[next(iter(self._tombstones))]
-        self._touch(entry.key)
 
     def _release(self, session: Session) -> None:
         """A session ended: its keys go with it or stay unlocked, and wait for its lock delay."""

@@ -129,7 +129,7 @@ class Agent:
             **CatalogApi(catalog, blocking, f"{self.node.address}:8300", name).routes(),
             **RegisterApi(catalog).routes(),
             **AgentApi(self.local, blocking).routes(),
-            **SelfApi(catalog, self.local, self.node, self.address).routes(),
+            **SelfApi(catalog, blocking, self.local, self.node, self.address).routes(),
             **KvApi(self.values, blocking).routes(),
             **SessionApi(self.sessions, blocking, name).routes(),
             **TxnApi(catalog, self.values).routes(),

@@ -23,6 +23,7 @@ MIN_TTL_SECONDS, MAX_TTL_SECONDS = 10.0, 86_400.0
 MAX_LOCK_DELAY_SECONDS = 60.0
 MAX_SESSIONS = 10_000
 NANOSECONDS = 1_000_000_000
+NOT_AN_ID = "failed session lookup: index error: UUID must be 36 characters"
 
 _ASKED = {
     "id": ("", "string"),
@@ -86,7 +87,9 @@ def asked_for(body: bytes, node: str) -> Session:
             session.lock_delay = round(go.seconds(delay) * NANOSECONDS)
         except go.Misread as error:
             raise Refused(400, f"Request decode failed: {error}") from None
-    elif isinstance(delay, int | float) and not isinstance(delay, bool):
+    elif isinstance(delay, bool):
+        session.lock_delay = 0
+    elif isinstance(delay, int | float):
         # "A number below 1000 is seconds", written for clients that sent no unit.
         session.lock_delay = round(delay * NANOSECONDS if delay < 1000 else delay)
     for name, value in asked.items():
@@ -118,8 +121,8 @@ class Sessions:
 
     def find(self, session_id: str) -> Session | None:
         """The session; refuses what cannot be an id."""
-        if len(session_id) != 36:
-            raise Refused(500, "failed session lookup: index error: UUID must be 36 characters")
+        if not is_id(session_id):
+            raise Refused(500, NOT_AN_ID)
         return self._sessions.get(session_id)
 
     def all(self, node: str = "") -> list[Session]:
@@ -202,6 +205,10 @@ class Sessions:
                 self._leaning.pop((session.node, check_id), None)
         self.ended(session)
         self._catalog.touch(TOPIC)
+
+
+def is_id(text: str) -> bool:
+    return len(text) == 36
 
 
 def shown(session: Session) -> dict[str, Any]:

@@ -82,7 +82,7 @@ def parsed(one: Any) -> Operation:
             raise Misread(f'json: unknown field "{key}"')
         if asked is None:
             continue
-        go.check(asked, "struct", f"TxnOp.{kind}")
+        go.check(asked, f"api.{kind}TxnOp", f"TxnOp.{kind}")
         operation = _key_value(asked) if kind == "KV" else _of_catalog(kind, asked)
     return operation
 
