@@ -33,7 +33,7 @@ from discovery.model import Instance
 from mesh.client.channel import Channel
 from mesh.client.intercept import interceptors
 from mesh.policy.config import Policy
-from scripts.instructions import Counter
+from scripts.measuring.instructions import Counter
 
 METHOD = "/bench.Echo/Say"
 REQUEST = BytesValue(value=b"x" * 145)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 
@@ -25,3 +26,9 @@ def test_no_other_name_is_offered():
 def test_a_policy_is_read_without_grpc():
     script = "import sys, mesh; mesh.Policy.production(); sys.exit('grpc' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_no_module_hides_an_offered_name():
+    """`import mesh.guard` would otherwise put the module where the function belongs."""
+    for name in mesh.__all__:
+        assert importlib.util.find_spec(f"mesh.{name}") is None

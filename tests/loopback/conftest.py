@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
 from typing import Any
 
 import grpc
@@ -16,6 +16,7 @@ from discovery.model import Instance
 from mesh.client.channel import Channel
 from mesh.client.intercept import interceptors
 from mesh.policy.config import Policy
+from tests.loopback.town import Town
 
 Handler = Callable[[Any, Any], Any]
 
@@ -171,18 +172,7 @@ async def intercepted(world: World) -> AsyncIterator[grpc.aio.Channel]:
         yield channel
 
 
-@asynccontextmanager
-async def serving(service: Any, port: int = 0) -> AsyncIterator[int]:
-    """A server of its own for a test that stops or replaces it."""
-    server = grpc.aio.server(handlers=(service,), options=(("grpc.so_reuseport", 0),))
-    bound = server.add_insecure_port(f"127.0.0.1:{port}")
-    await server.start()
-    try:
-        yield bound
-    finally:
-        await server.stop(0)
-
-
-async def within(seconds: float, awaitable: Awaitable[Any]) -> Any:
-    """The result, or a failed test."""
-    return await asyncio.wait_for(awaitable, seconds)
+@pytest.fixture
+async def town() -> AsyncIterator[Town]:
+    async with AsyncExitStack() as stack:
+        yield Town(stack)
