@@ -7,8 +7,8 @@ Two choices are enough to keep load even, and unlike "the least of all" they do 
 client to the same newcomer.  The two are distinct: with replacement, a hung endpoint would be
 compared with itself.  With `latency` the load is multiplied by how long it takes to answer.
 
-A streak of failures weighs as much as calls in flight.  Who refuses at once is never busy, and
-who hangs is not busy after each timeout: without it either would look like the best choice.
+A streak of failures weighs as much as calls in flight, for some seconds.  Who refuses at once is
+never busy, and who hangs is not after each timeout: without it either would look like the best.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class LeastRequest:
         checks.whole("least_request", 2, 10, choices=self.choices)
 
     def picker(self, members: Sequence[Member], rng: Random) -> Picker:
-        return Choices(members, rng, self.choices, _slowest if self.latency else _busiest)
+        return Choices(members, rng, self.choices, _slowest if self.latency else Member.load)
 
 
 class Choices:
@@ -72,10 +72,6 @@ class Choices:
         return other if self._load(other, now) < self._load(one, now) else one
 
 
-def _busiest(member: Member, now: float) -> float:
-    return (member.in_flight + member.tally.streak + 1) / member.weight
-
-
 def _slowest(member: Member, now: float) -> float:
     # Nobody knows yet how fast a newcomer is: as fast as can be, until its first answer.
-    return (member.latency.at(now) + 1e-6) * _busiest(member, now)
+    return (member.latency.at(now) + 1e-6) * member.load(now)

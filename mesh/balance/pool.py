@@ -187,6 +187,8 @@ class Pool:
             member.tally.add(ok=sign is Sign.WELL)
         elif self._detector.failed(member.tally, self._tallies(), now):
             self.stir()
+        if sign is Sign.ILL:
+            member.failed(now)
 
     def _tallies(self) -> list[Tally]:
         return [member.tally for member in self.members.values()]
