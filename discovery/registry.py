@@ -71,7 +71,8 @@ def connect(url: str, *, token: str = "") -> Registry:
     """
     try:
         parts = urlsplit(url)
-        port = parts.port  # raises for a port that is no number
+        # It raises for a port that is no number; a list has many.
+        port = None if parts.scheme == "static" else parts.port
     except ValueError as error:
         raise DiscoveryError(f"registry {url!r}: {error}") from error
     match parts.scheme:
