@@ -40,6 +40,7 @@ class Program:
     command: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict, hash=False)
     ready: str = LISTENING
+    directory: Path | None = None
 
 
 class Died(Exception):
@@ -145,6 +146,7 @@ class Child:
                 *(sys.executable, "-I", "-S", str(TETHER), str(os.getpid())),
                 *self.program.command,
                 env={**os.environ, **PYTHON, **self.program.environment},
+                cwd=self.program.directory,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=writing,
                 stderr=writing,

@@ -46,7 +46,7 @@ class Registry:
     embedded: bool = False
 
 
-def registry(environ: Mapping[str, str], *, free: bool) -> Registry:
+def registry(environ: Mapping[str, str], state: Path, *, free: bool) -> Registry:
     """The one the environment names, else a real Consul in dev mode, else the embedded agent."""
     given = environ.get("MESH_REGISTRY") or environ.get("CONSUL_HTTP_ADDR")
     if given:
@@ -59,7 +59,7 @@ def registry(environ: Mapping[str, str], *, free: bool) -> Registry:
     consul = shutil.which("consul")
     if consul:
         name = "Consul in dev mode"
-        program = _consul(consul, port)
+        program = _consul(consul, port, state)
     else:
         name = "embedded agent, for development"
         program = Program("registry", _module("discovery.agent", f"--port={port}"), LEAN)
@@ -68,14 +68,16 @@ def registry(environ: Mapping[str, str], *, free: bool) -> Registry:
     return Registry(name, address, program, environment, embedded=consul is None)
 
 
-def _consul(binary: str, port: int) -> Program:
+def _consul(binary: str, port: int, state: Path) -> Program:
     others = f"serf_lan = {free_port()} server = {free_port()} serf_wan = -1 dns = -1 grpc = -1"
     command = (
         *(binary, "agent", "-dev", f"-bind={HOST}", f"-client={HOST}"),
         *("-hcl", f"ports {{ http = {port} {others} }}"),
     )
     # "Started HTTP server" up to Consul 1.9, "Starting server" from 1.10.
-    return Program("registry", command, ready=r"Start(?:ed HTTP|ing) server: address=([\w.:]+)")
+    ready = r"Start(?:ed HTTP|ing) server: address=([\w.:]+)"
+    # In dev mode it reads ./services/ as its own.
+    return Program("registry", command, ready=ready, directory=state)
 
 
 def services(where: Registry, state: Path, *, free: bool) -> list[Program]:

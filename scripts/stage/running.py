@@ -73,7 +73,7 @@ def registered(supervisor: Supervisor) -> dict[str, dict[str, str]]:
 async def running(supervisor: Supervisor, state: Path, *, free: bool) -> AsyncIterator[Demo]:
     """Start the demo on a state that is held; with `free` every port is a free one."""
     began = time.monotonic()
-    registry = programs.registry(os.environ, free=free)
+    registry = programs.registry(os.environ, state, free=free)
     services = programs.services(registry, state, free=free)
     gateway = programs.gateway(registry, os.environ, free=free)
     if registry.program is None:
