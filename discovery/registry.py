@@ -6,6 +6,7 @@ What every registry can do, and which one a URL names.
     static://10.0.0.1:50051,10.0.0.2:50051?service=orders      a list that never changes
     static:///etc/mesh/servers.json         a file, read again when it changes
     dns://orders.internal:50051?service=orders                 a name, resolved again and again
+    dns://{service}.service.consul?server=127.0.0.1:8600       its SRV records
 
 A change here keeps two rules: a watch yields the whole truth each time, and yields at once when
 it starts; a registry that cannot be asked keeps what it last knew and says since when.

@@ -1,9 +1,9 @@
 """
 One agent that answers, with what is only its own made neutral, so that two can be compared.
 
-What differs between any two agents is left out: node and session ids, indexes, hashes and the
-words of failed connections.  "{s0}" in a call is the first session that was created there, "{s-1}" the
-last one; an index counts by how it moved since the same was asked before.
+What differs between any two agents is left out: node and session ids, hashes and the words of
+failed connections.  An index counts by how it moved since the same was asked before.  "{s0}" in a
+call is the first session that was created there, "{s-1}" the newest.
 """
 
 from __future__ import annotations

@@ -33,8 +33,14 @@ def free_ports(count: int) -> Iterator[list[int]]:
 
 
 @contextlib.asynccontextmanager
-async def real_consul(directory: Path) -> AsyncIterator[str]:
-    """A Consul server in dev mode on free ports; its host:port."""
+async def real_consul(
+    directory: Path, *more: str, token: str = "", ready: str = ""
+) -> AsyncIterator[str]:
+    """
+    A Consul server in dev mode on free ports; its host:port.
+
+    `more` arguments come after ours and win; `ready` is the URL to wait at if it is not http.
+    """
     try:
         program = await asyncio.to_thread(parts.ensure, "consul")
     except (parts.Unavailable, OSError) as why:
@@ -45,6 +51,7 @@ async def real_consul(directory: Path) -> AsyncIterator[str]:
             str(program), "agent", "-dev", "-bind=127.0.0.1", "-client=127.0.0.1",
             "-node=vm", "-log-level=err", f"-http-port={http}", "-grpc-port=-1", "-dns-port=-1",
             f"-serf-lan-port={serf_lan}", f"-serf-wan-port={serf_wan}", f"-server-port={server}",
+            *more,
         ]  # fmt: skip
     with (directory / "consul.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
@@ -52,8 +59,12 @@ async def real_consul(directory: Path) -> AsyncIterator[str]:
         )
     try:
         address = f"127.0.0.1:{http}"
-        async with asyncio.timeout(START_SECONDS), aiohttp.ClientSession() as session:
-            await _leader(session, address)
+        headers = {"X-Consul-Token": token}
+        async with (
+            asyncio.timeout(START_SECONDS),
+            aiohttp.ClientSession(headers=headers) as session,
+        ):
+            await _leader(session, ready or f"http://{address}")
         yield address
     finally:
         if process.returncode is None:
@@ -61,11 +72,12 @@ async def real_consul(directory: Path) -> AsyncIterator[str]:
         await process.wait()
 
 
-async def _leader(session: aiohttp.ClientSession, address: str) -> None:
+async def _leader(session: aiohttp.ClientSession, origin: str) -> None:
     """A server answers before it leads, and its own node comes a little later still."""
     while True:
         try:
-            async with session.get(f"http://{address}/v1/catalog/nodes") as response:
+            url = f"{origin}/v1/catalog/nodes"
+            async with session.get(url, ssl=False) as response:
                 nodes = await response.json() if response.status == 200 else []
                 if nodes and nodes[0]["TaggedAddresses"]:
                     return

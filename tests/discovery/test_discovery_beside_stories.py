@@ -320,10 +320,12 @@ FILTERS: list[Call] = [
     *[
         ("GET", f"{path}?filter={quote(one)}", None)
         for path, filters in (
-            ("/v1/agent/services", ("Service == orders", "ID == o1", "Foo == x", "Port", "Tags contains v2")),
+            ("/v1/agent/services", ("Service == orders", "ID == o1", "Foo == x", "Port",
+                                    "Tags contains v2")),
             ("/v1/agent/checks", ("ServiceID == o1", "Foo == x", "Status == critical")),
             ("/v1/health/checks/orders", ("ServiceID == o1", "Foo == x")),
-            ("/v1/health/state/any", ("ServiceID == o1", "ServiceTags contains v1", "Definition == x")),
+            ("/v1/health/state/any", ("ServiceID == o1", "ServiceTags contains v1",
+                                      "Definition == x")),
             ("/v1/health/node/vm", ("ServiceID == o1", "Foo == x")),
             ("/v1/catalog/nodes", ("Node == nobody", "Foo == x", "Address == `127.0.0.1`")),
             ("/v1/catalog/node/vm", ("Service == orders", "ID == o1", "Foo == x")),

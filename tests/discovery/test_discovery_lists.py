@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from discovery import DiscoveryError, Instance, connect
+from discovery import DiscoveryError, Endpoint, Instance, connect
 from discovery.dns import DnsRegistry
 from discovery.memory import MemoryRegistry
 
@@ -99,17 +99,17 @@ class Resolver:
         self._script = list(script)
         self.asked: list[str] = []
 
-    async def __call__(self, host: str, port: int) -> Sequence[str]:
-        self.asked.append(f"{host}:{port}")
+    async def __call__(self, name: str) -> Sequence[Endpoint]:
+        self.asked.append(name)
         answer = self._script.pop(0) if len(self._script) > 1 else self._script[0]
         if isinstance(answer, OSError):
             raise answer
-        return answer
+        return [Endpoint(host, host, 50051) for host in answer]
 
 
 async def test_a_name_is_resolved_again_and_failure_keeps_the_last_addresses() -> None:
     resolver = Resolver(["10.0.0.1"], ["10.0.0.1"], OSError("SERVFAIL"), ["10.0.0.2", "10.0.0.1"])
-    registry = DnsRegistry("{service}.test", 50051, interval=0.01, resolve=resolver)
+    registry = DnsRegistry("{service}.test", resolver, interval=0.01)
     async with aclosing(registry.watch("orders")) as watch, asyncio.timeout(SECONDS):
         news = [await anext(watch) for _ in range(3)]
 
@@ -119,7 +119,7 @@ async def test_a_name_is_resolved_again_and_failure_keeps_the_last_addresses() -
         ["10.0.0.1", "10.0.0.2"],
     ]
     assert [snapshot.stale_since is not None for snapshot in news] == [False, True, False]
-    assert set(resolver.asked) == {"orders.test:50051"}
+    assert set(resolver.asked) == {"orders.test"}
 
 
 async def test_a_name_for_one_service_is_nobody_elses() -> None:

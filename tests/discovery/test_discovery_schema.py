@@ -235,7 +235,7 @@ def test_a_token_file_beats_a_token_and_is_read_again(tmp_path: Path) -> None:
         ({"MESH_REGISTRY": "consul://c?dcc=1"}, "MESH_REGISTRY: .*'dcc' is not one of dc"),
         ({"MESH_REGISTRY": "consul://c?wait=1h"}, "MESH_REGISTRY: .*wait '1h'"),
         ({"MESH_REGISTRY": "static://here"}, "MESH_REGISTRY: .*'here' is not host:port"),
-        ({"MESH_REGISTRY": "dns://orders"}, "MESH_REGISTRY: .*is not dns://host:port"),
+        ({"MESH_REGISTRY": "dns://:1"}, "MESH_REGISTRY: .*is not dns://host:port"),
         ({"CONSUL_HTTP_ADDR": "ftp://c"}, "CONSUL_HTTP_ADDR 'ftp://c' is not host:port"),
         ({"CONSUL_HTTP_ADDR": "c:port"}, "CONSUL_HTTP_ADDR 'c:port': Port could not be cast"),
         ({"CONSUL_HTTP_SSL": "yes"}, "CONSUL_HTTP_SSL 'yes' is neither true nor false"),
