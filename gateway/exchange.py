@@ -90,6 +90,8 @@ class Exchange:
 
     async def body(self, *, raw: bool = False) -> bytes:
         """The whole body, or the Problem that it is; JSON unless `raw`."""
+        if not self._has_body():
+            return b""
         pieces = [piece async for piece in self.pieces(self.limits.body_bytes)]
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         if body and not raw:
@@ -97,6 +99,12 @@ class Exchange:
             if media_type not in JSON_TYPES and not media_type.endswith("+json"):
                 raise unsupported(f"a body of {media_type!r} is not read here: send JSON")
         return self._unpacked(body)
+
+    def _has_body(self) -> bool:
+        """Whether the headers announce a body; HTTP/2 may send one unannounced."""
+        return not self.scope.get("http_version", "").startswith("1") or any(
+            name in (b"content-length", b"transfer-encoding") for name, _ in self.headers
+        )
 
     async def pieces(self, limit: int | None) -> AsyncIterator[bytes]:
         """

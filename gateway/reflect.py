@@ -59,19 +59,18 @@ async def reflect(
     credentials: grpc.ChannelCredentials | None = None,
 ) -> Reflection:
     """Ask the server at `address` for `services`; without them it lists its own."""
+    failure = ""
     try:
         async with asyncio.timeout(SECONDS), _channel(address, credentials) as channel:
             for version in VERSIONS:
                 try:
                     return await _Conversation(channel, version).whole(tuple(services))
                 except grpc.aio.AioRpcError as error:
-                    if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
-                        raise
+                    # UNIMPLEMENTED shows as INTERNAL when it overtakes the question: ask the next.
+                    failure = f"{error.code().name} {error.details()}"
     except TimeoutError as error:
         raise ReflectionError(f"{address} did not answer within {SECONDS:g} s") from error
-    except grpc.aio.AioRpcError as error:
-        raise ReflectionError(f"{address}: {error.code().name} {error.details()}") from error
-    raise ReflectionError(f"{address} has no reflection service")
+    raise ReflectionError(f"{address}: {failure}")
 
 
 @asynccontextmanager

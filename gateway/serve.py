@@ -1,5 +1,5 @@
 """
-The gateway put together: registry, channels, discovery, pages, and granian in this very loop.
+The gateway put together: registry, channels, discovery, pages, and the HTTP server in this loop.
 
     async with Gateway(registry).serving(port=0) as url: ...
     await Gateway(registry).run(port=8080)                      # until SIGTERM or SIGINT
@@ -13,29 +13,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
-from typing import Any
-
-from granian._granian import SocketHolder
-from granian.constants import HTTPModes, Interfaces
-from granian.http import HTTP1Settings
-from granian.server.embed import Server
 
 from discovery.registry import Registry
 from gateway.app import App
 from gateway.catalog import Version, catalog
 from gateway.compose import Handler, PageRoute
 from gateway.discover import TAG, Following
+from gateway.listen import ListenError, listen, serve_http
 from gateway.settings import Limits
 from gateway.upstream import Upstream
 from mesh.policy.config import Policy
 
 log = logging.getLogger(__name__)
 
-BACKLOG = 512
+AGAIN_SECONDS = 1.0
 
 
 class Gateway:
@@ -100,12 +94,12 @@ class Gateway:
     @asynccontextmanager
     async def serving(self, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[str]:
         """The URL it is served at, on a free port unless told; ListenError when it is taken."""
-        listening = _listen(host, port)
+        listening = listen(host, port)
         async with AsyncExitStack() as stack:
             stack.callback(listening.close)
             await stack.enter_async_context(self._following())
             stack.push_async_callback(self._drain)
-            await stack.enter_async_context(_granian(self.app, listening))
+            await stack.enter_async_context(serve_http(self.app, listening))
             shown = f"[{host}]" if ":" in host else host
             yield f"http://{shown}:{listening.getsockname()[1]}"
 
@@ -121,8 +115,7 @@ class Gateway:
     async def _following(self) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             self._stack = stack
-            for service in list(self._channels):
-                await self._open(service)
+            await asyncio.gather(*map(self._open, list(self._channels)))
             task = asyncio.create_task(self._watch())
             try:
                 yield
@@ -131,6 +124,14 @@ class Gateway:
                 await asyncio.wait([task])
 
     async def _watch(self) -> None:
+        while True:
+            try:
+                await self._follow_all()
+            except* Exception:  # without discovery the gateway would serve yesterday for ever
+                log.exception("following the registry failed")
+            await asyncio.sleep(AGAIN_SECONDS)
+
+    async def _follow_all(self) -> None:
         """Follow every service with the tag; one that cannot be followed is tried again."""
         async with asyncio.TaskGroup() as tasks:
             followed: set[str] = set()
@@ -149,7 +150,7 @@ class Gateway:
                 await Following(name, self._registry, channel, self._know).run()
             except* Exception:  # discovery must outlive what it does not understand
                 log.exception("%s: following it failed", name)
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(AGAIN_SECONDS)
 
     async def _open(self, service: str) -> Upstream:
         channel = self.channel(service)
@@ -169,63 +170,4 @@ class Gateway:
         )
 
 
-class ListenError(OSError):
-    """The address cannot be listened on."""
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind((host, port))
-        listening.listen(BACKLOG)
-        listening.setblocking(False)
-    except OSError as error:
-        listening.close()
-        raise ListenError(f"cannot listen on {host}:{port}: {error.strerror}") from error
-    return listening
-
-
-class _Granian(Server):
-    """
-    granian on a socket that is bound already.
-
-    Its own binding sets SO_REUSEPORT, so that a second gateway on the port would start and take
-    half of the requests; ours fails, as it should.
-    """
-
-    def __init__(self, app: App, listening: socket.socket) -> None:
-        host, port = listening.getsockname()[:2]
-        super().__init__(
-            app,
-            address=host,
-            port=port,
-            interface=Interfaces.ASGINL,
-            http=HTTPModes.auto,
-            http1_settings=HTTP1Settings(header_read_timeout=10_000, max_buffer_size=64 * 1024),
-            log_enabled=False,
-        )
-        self._listening = listening
-
-    def _init_shared_socket(self) -> None:
-        # granian closes what it is given; it gets a descriptor of its own.
-        holder: Any = SocketHolder
-        self._shd: Any = holder(self._listening.dup().detach(), False, BACKLOG)
-        self._ssp = None
-
-
-@asynccontextmanager
-async def _granian(app: App, listening: socket.socket) -> AsyncIterator[None]:
-    logging.getLogger("granian").setLevel(logging.ERROR)
-    server: Any = _Granian(app, listening)
-    serving = asyncio.create_task(server.serve())
-    await asyncio.sleep(0)
-    try:
-        yield
-    finally:
-        app.stopping.set()
-        listening.close()
-        server.stop()
-        await asyncio.wait([serving], timeout=2.0)
-        serving.cancel()
+__all__ = ["Gateway", "ListenError"]

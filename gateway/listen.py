@@ -1,0 +1,90 @@
+"""
+HTTP for an ASGI application in this very event loop: granian, on a socket of our own.
+
+    listening = listen("127.0.0.1", 8080)              # ListenError when the port is taken
+    async with serve_http(app, listening): ...         # at the end: nobody new, who is in may end
+
+granian's own binding sets SO_REUSEPORT, so that a second gateway on the port would start and take
+half of the requests; ours fails, as it should.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from granian._granian import SocketHolder
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
+from granian.server.embed import Server
+
+from gateway.app import App
+
+BACKLOG = 512
+# ms: who takes longer over its request's head is closed.
+HEAD_MILLISECONDS = 10_000
+# Request line and headers; what is over it is 431 or 414 before any Python runs.
+HEAD_BYTES = 64 * 1024
+
+
+class ListenError(OSError):
+    """The address cannot be listened on."""
+
+
+def listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        listening.listen(BACKLOG)
+        listening.setblocking(False)
+    except OSError as error:
+        listening.close()
+        raise ListenError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+    return listening
+
+
+class _Granian(Server):
+    """granian on a socket that is bound already."""
+
+    def __init__(self, app: App, listening: socket.socket) -> None:
+        host, port = listening.getsockname()[:2]
+        super().__init__(
+            app,
+            address=host,
+            port=port,
+            interface=Interfaces.ASGINL,
+            http=HTTPModes.auto,
+            http1_settings=HTTP1Settings(
+                header_read_timeout=HEAD_MILLISECONDS, max_buffer_size=HEAD_BYTES
+            ),
+            log_enabled=False,
+        )
+        self._listening = listening
+
+    def _init_shared_socket(self) -> None:
+        # granian closes what it is given; it gets a descriptor of its own.
+        holder: Any = SocketHolder
+        self._shd: Any = holder(self._listening.dup().detach(), False, BACKLOG)
+        self._ssp = None
+
+
+@asynccontextmanager
+async def serve_http(app: App, listening: socket.socket) -> AsyncIterator[None]:
+    logging.getLogger("granian").setLevel(logging.ERROR)
+    server: Any = _Granian(app, listening)
+    serving = asyncio.create_task(server.serve())
+    await asyncio.sleep(0)
+    try:
+        yield
+    finally:
+        app.stopping.set()
+        listening.close()
+        server.stop()
+        await asyncio.wait([serving], timeout=2.0)
+        serving.cancel()
