@@ -3,8 +3,8 @@ Ring hash: the same key goes to the same endpoint, as long as that is there (gRF
 
             b     hash(key)
          .----.--o-->             every member has places on the ring by its weight; a key goes to
-       c(      )a                 the first place after its hash.  When a member comes or goes only
-         `----'                   the keys next to its places move.
+       c(      )a                 the first place after its hash.  When a member comes or goes most
+         `----'                   keys stay where they were.
 
 A shunned member is passed over for the next on the ring, so a retry goes elsewhere and a key whose
 server is ill has a second home that is always the same.

@@ -2,7 +2,7 @@
 
 from random import Random
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from discovery.model import Endpoint, Snapshot
@@ -26,7 +26,7 @@ SHARED = {
     "timeout": 20.0,
     "attempt_timeout": 2.0,
     "bulkhead": Bulkhead(limit=3, queue=3, wait=1.0),
-    "breaker": Breaker(failures=2, cooldown=1.0, probes=2, probe_seconds=0),
+    "breaker": Breaker(failures=1, cooldown=0.2, growth=1.0, probes=2, probe_seconds=0),
     "concurrency": AdaptiveLimit(initial=5),
     "throttle": ClientThrottle(),
     "fault": Fault(delay=Delay(seconds=0.1, per_million=300_000), max_active=2),
@@ -35,6 +35,7 @@ POLICIES = [
     Policy(retry=Retry(attempts=4), **SHARED),
     Policy(hedge=Hedge(attempts=3, delay=0.05), **SHARED),
 ]
+ACTIONS = ["start", "start", *["move"] * 4, "close", "close", "expire", "tick", "tick", "publish"]
 OUTCOMES = [
     "ok",
     lambda: CallFailed(Code.UNAVAILABLE),
@@ -130,19 +131,23 @@ def snapshot(count):
 
 moves = some.lists(
     some.tuples(
-        some.sampled_from(["start", "move", "move", "move", "close", "expire", "tick", "publish"]),
+        some.sampled_from(ACTIONS),
         some.integers(0, 11),
         some.sampled_from(OUTCOMES),
     ),
-    max_size=80,
+    min_size=40,
+    max_size=120,
 )
 
 
+@settings(max_examples=50)
 @given(policy=some.sampled_from(POLICIES), history=moves, seed=some.integers(0, 9))
 def test_nothing_taken_is_ever_lost(policy, history, seed):
     clock, memory, heard = Clock(), Memory(), []
     flow = column(policy, memory, clock=clock, rng=Random(seed), emit=heard.append)
     memory.publish(snapshot(3))
+    for name in ("e0", "e1", "e2"):
+        memory.set_ready(name, True)
     members = set(memory.pool.members.values())
     players = []
     for action, number, outcome in history:

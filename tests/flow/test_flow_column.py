@@ -5,14 +5,29 @@ from random import Random
 import pytest
 
 from discovery.model import Endpoint, Snapshot
+from mesh.balance.lease import QUEUE
 from mesh.call import Call, Idempotency, Method
-from mesh.column import Memory, column
-from mesh.errors import BulkheadFull, CallFailed, CircuitOpen, Code, DeadlineSpent, NoEndpoint
+from mesh.column import Memory, _Build, column
+from mesh.errors import (
+    BulkheadFull,
+    CallFailed,
+    CircuitOpen,
+    Code,
+    DeadlineSpent,
+    NoEndpoint,
+    PolicyError,
+)
 from mesh.flow import Sleep, Wait
-from mesh.policy.breaker import Breaker
+from mesh.policy.adaptive import AdaptiveLimit
+from mesh.policy.breaker import Breaker, State
 from mesh.policy.bulkhead import Bulkhead
 from mesh.policy.config import Policy
+from mesh.policy.fallback import Fallback
+from mesh.policy.fault import Abort, Fault
+from mesh.policy.hedge import Hedge
+from mesh.policy.limit import RateLimit
 from mesh.policy.retry import Retry
+from mesh.policy.throttle import ClientThrottle
 from mesh.testing import Clock, play
 from mesh.testing.play import Takes
 
@@ -174,3 +189,125 @@ def test_a_method_may_have_rules_of_its_own():
 
     assert play(flow, down(), call=Call(GET)) == ["attempt 1", CallFailed]
     assert play(flow, down(), "ok")[-1] == "ok"
+
+
+def test_a_hedge_goes_to_another_endpoint():
+    clock, memory, call = Clock(), memory_of("a", "b"), Call(GET)
+    flow = flow_of(Policy(hedge=Hedge(delay=0.1)), memory, clock)
+
+    assert play(flow, Takes(9.0), "ok", clock=clock, call=call)[-1] == "ok"
+    assert sorted(call.tried) == ["a", "b"]
+    assert (memory.in_flight("a"), memory.in_flight("b")) == (0, 0)
+
+
+def test_a_guard_has_the_column_without_balancing():
+    clock, memory = Clock(), Memory()
+    policy = Policy(breaker=Breaker(failures=1), retry=Retry(attempts=2))
+    guarded = column(policy, memory, clock=clock, rng=Random(1), balanced=False)
+
+    assert play(guarded, down(), "ok")[-1] is CircuitOpen
+    assert [(name, path) for name, path, _ in memory.circuits()] == [("", "/test/Call")]
+
+
+def test_circuits_can_be_seen_and_set():
+    memory = memory_of("a")
+    flow = flow_of(Policy(breaker=Breaker(failures=1)), memory)
+    play(flow, "ok", call=Call(GET))
+    assert [(name, circuit.state) for name, _, circuit in memory.circuits()] == [
+        ("a", State.CLOSED)
+    ]
+
+    memory.set_circuit("a", GET.name, State.FORCED_OPEN, 0.0)
+    assert play(flow, call=Call(GET)) == [CircuitOpen]
+    memory.set_circuit("a", GET.name, State.CLOSED, 0.0)
+    assert play(flow, "ok", call=Call(GET)) == ["attempt 1", "ok"]
+    with pytest.raises(PolicyError, match="b /x/Y"):
+        memory.set_circuit("b", "/x/Y", State.CLOSED, 0.0)
+
+
+def test_a_new_policy_keeps_what_is_remembered():
+    memory, breaker = memory_of("a"), Breaker(failures=2)
+    old = flow_of(Policy(breaker=breaker, bulkhead=Bulkhead(limit=1)), memory)
+    play(old, down(), call=Call(GET))
+    held = old(Call(GET))
+    next(held)
+
+    new = flow_of(Policy(breaker=breaker, bulkhead=Bulkhead(limit=2), timeout=3.0), memory)
+    play(new, down(), call=Call(GET))
+    assert play(new, call=Call(GET)) == [CircuitOpen]  # one failure under each policy
+    held.close()
+    assert memory.rules.compartments[""].in_flight == 0
+
+
+def test_a_method_may_wait_for_ready_by_its_rules():
+    memory = memory_of("a", ready=False)
+    memory.set_ready("a", False)
+    flow = flow_of(Policy(wait_for_ready=True), memory)
+    steps = flow(Call(GET, deadline=9.0))
+    assert isinstance(next(steps), Wait)
+    steps.close()
+    assert memory.pool.waiting == 0
+
+
+def test_only_so_many_calls_wait_for_an_endpoint():
+    memory = Memory()
+    flow = flow_of(Policy(), memory)
+    waiting = [flow(Call(GET)) for _ in range(QUEUE)]
+    for steps in waiting:
+        next(steps)
+    assert play(flow) == [NoEndpoint]
+    for steps in waiting:
+        steps.close()
+    assert memory.pool.waiting == 0
+
+
+def test_a_fallback_covers_refusals_of_the_whole_column():
+    memory = memory_of()
+    call = Call(GET)
+    assert play(flow_of(Policy(fallback=Fallback(value="nobody home")), memory), call=call) == [
+        "nobody home"
+    ]
+    assert call.notes == [("mesh-fallback", "value")]
+
+
+def test_an_injected_fault_is_met_like_a_real_one():
+    memory = memory_of("a", "b")
+    rule = Fault(abort=Abort(code=Code.UNAVAILABLE))
+    policy = Policy(retry=Retry(attempts=2), breaker=Breaker(failures=1), fault=rule)
+    assert play(flow_of(policy, memory))[-1] is CallFailed
+    assert {circuit.state for _, _, circuit in memory.circuits()} == {State.OPEN}
+
+
+def test_every_layer_is_there_when_it_has_a_rule_and_only_then():
+    everything = Policy(
+        fallback=Fallback(last_good=True),
+        rate_limit=RateLimit(rate=1.0),
+        bulkhead=Bulkhead(),
+        concurrency=AdaptiveLimit(),
+        throttle=ClientThrottle(),
+        retry=Retry(),
+        breaker=Breaker(),
+        attempt_timeout=1.0,
+        fault=Fault(abort=Abort()),
+    )
+
+    def names(policy, emit):
+        build = _Build(policy, "", Memory(), Clock(), Random(1), emit, True)
+        return [layer.__qualname__.partition(".")[0] for layer in build.layers()]
+
+    assert names(everything, lambda _: None) == [
+        "observing",
+        "deadlining",
+        "falling_back",
+        "limiting",
+        "bounding",
+        "shedding",
+        "throttling",
+        "retrying",
+        "balancing",
+        "breaking_each",
+        "timing",
+        "observing_attempts",
+        "faulting",
+    ]
+    assert names(Policy(), None) == ["deadlining", "balancing"]
