@@ -16,7 +16,8 @@ from dataclasses import dataclass
 
 from discovery.agent.peg import Matcher, Missed
 
-MAX_DEPTH = 64
+MAX_TERMS = 64
+MAX_NESTED = 16
 
 
 class Unparsable(ValueError):
@@ -65,7 +66,8 @@ class Parser(Matcher):
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
-        self._depth = 0
+        self._terms = 0
+        self._nested = 0
 
     def parse(self) -> Expression:
         found: Expression | None = None
@@ -113,9 +115,9 @@ class Parser(Matcher):
         return self.once("not", self._deeper)
 
     def _deeper(self) -> Expression:
-        self._depth += 1
-        if self._depth > MAX_DEPTH:
-            raise Unparsable(f"this development agent reads {MAX_DEPTH} terms, not more")
+        self._terms += 1
+        if self._terms > MAX_TERMS:
+            raise Unparsable(f"this development agent reads {MAX_TERMS} terms, not more")
         return self.first(self._negated, self._group)
 
     def _joined(
@@ -140,7 +142,7 @@ class Parser(Matcher):
         def grouped() -> Expression:
             self.literal("(")
             self.space(needed=False)
-            found = self._or()
+            found = self._inner()
             self.space(needed=False)
             self.literal(")")
             return found
@@ -148,13 +150,22 @@ class Parser(Matcher):
         def unmatched() -> Expression:
             self.literal("(")
             self.space(needed=False)
-            self._or()
+            self._inner()
             self.space(needed=False)
             self.never(lambda: self.literal(")"))
             self.complain('rule "grouping": Unmatched parentheses')
             raise Missed
 
         return self.first(grouped, self._match, unmatched)
+
+    def _inner(self) -> Expression:
+        self._nested += 1
+        if self._nested > MAX_NESTED:
+            raise Unparsable(f"this development agent reads {MAX_NESTED} parentheses, not more")
+        try:
+            return self._or()
+        finally:
+            self._nested -= 1
 
     def _match(self) -> Expression:
         def with_value() -> Expression:

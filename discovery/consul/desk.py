@@ -94,13 +94,13 @@ class ConsulDesk:
     async def _command(
         self, command: Any, *args: Any, lost: Outcome = Outcome.LOST, **options: Any
     ) -> Told:
-        import consul  # noqa: PLC0415 - loaded with the first command
+        from consul import exceptions  # noqa: PLC0415 - loaded with the first command
 
         try:
             done = await command(*args, **options)
-        except (consul.BadRequest, consul.ACLPermissionDenied) as error:
+        except (exceptions.BadRequest, exceptions.ACLPermissionDenied) as error:
             return Told(Outcome.REFUSED, str(error))
-        except consul.ConsulException as error:
+        except exceptions.ConsulException as error:
             return Told(lost if _says_unknown(str(error)) else Outcome.DOWN, str(error))
         except (Unreachable, DiscoveryError) as error:
             return Told(Outcome.DOWN, str(error))

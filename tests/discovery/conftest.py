@@ -87,11 +87,13 @@ async def _leader(session: aiohttp.ClientSession, origin: str) -> None:
 
 
 @contextlib.asynccontextmanager
-async def agent_process(port: int = 0) -> AsyncIterator[tuple[asyncio.subprocess.Process, int]]:
+async def agent_process(
+    port: int = 0, *more: str
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, int]]:
     """The embedded agent as a process of its own, and its port."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "discovery.agent", "--port", str(port), "--log-level", "warning",
-        stdout=asyncio.subprocess.PIPE, env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        *more, stdout=asyncio.subprocess.PIPE, env=os.environ | {"PYTHONUNBUFFERED": "1"},
     )  # fmt: skip
     try:
         assert process.stdout is not None
