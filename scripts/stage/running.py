@@ -25,12 +25,13 @@ START_SECONDS = 60.0
 
 @dataclass(slots=True)
 class Demo:
-    """A running demo; `seconds` is how long it took until all of it was healthy."""
+    """A running demo; `seconds` is how long it took until all was healthy, not only listening."""
 
     state: Path
     registry: programs.Registry
     supervisor: Supervisor
     gateway: str
+    listening_seconds: float
     seconds: float
     own_megabytes: float
 
@@ -86,6 +87,7 @@ async def running(supervisor: Supervisor, state: Path, *, free: bool) -> AsyncIt
                 await supervisor.start([registry.program], START_SECONDS)
             await supervisor.start(services, START_SECONDS)
             await supervisor.start([gateway], START_SECONDS)
+            listening = time.monotonic() - began
             url = f"http://{supervisor.children['gateway'].address}"
             supervisor.say("", "waiting until the registry finds all of it healthy")
             await asyncio.gather(
@@ -93,4 +95,5 @@ async def running(supervisor: Supervisor, state: Path, *, free: bool) -> AsyncIt
                 healthy.gateway(url),
             )
         seconds = time.monotonic() - began
-        yield Demo(state, registry, supervisor, url, seconds, memory.alone(os.getpid()))
+        own = memory.alone(os.getpid())
+        yield Demo(state, registry, supervisor, url, listening, seconds, own)

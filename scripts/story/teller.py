@@ -22,9 +22,10 @@ MOST_MEGABYTES = 500.0
 
 
 async def ready(visit: Visit) -> str:
-    took = visit.demo.seconds
-    expect(took < READY_SECONDS, f"ready only after {took:.1f} s, promised is {READY_SECONDS:.0f}")
-    return f"after {took:.1f} s: {len(visit.demo.addresses)} instances and the gateway are healthy"
+    demo, instances = visit.demo, len(visit.demo.addresses)
+    said = f"after {demo.listening_seconds:.1f} s all listen, after {demo.seconds:.1f} s"
+    expect(demo.seconds < READY_SECONDS, f"{said} all are well; promised is {READY_SECONDS:.0f} s")
+    return f"{said} all {instances} instances and the gateway are healthy"
 
 
 async def memory(visit: Visit) -> str:
