@@ -26,12 +26,9 @@ class Latency:
 
     def add(self, seconds: float, now: float) -> None:
         """Take in an answer."""
-        old = self.at(now)
-        if seconds > old:
-            self._seconds = seconds
-        else:
-            kept = exp(-max(0.0, now - self._heard) / DECAY)
-            self._seconds = self._seconds * kept + seconds * (1.0 - kept)
+        kept = exp(-max(0.0, now - self._heard) / DECAY)
+        old = self._seconds * kept
+        self._seconds = seconds if seconds > old else old + seconds * (1.0 - kept)
         self._heard = now
 
     def at(self, now: float) -> float:
