@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from http import HTTPStatus
 from typing import Any
 
@@ -34,7 +34,7 @@ from gateway.percent import PercentError
 from gateway.rest import Served
 from gateway.router import NoRoute, WrongMethod
 from gateway.settings import Limits
-from gateway.status import Problem, from_invalid, problem
+from gateway.status import HTTP, Problem, from_invalid, problem
 from mesh.errors import Code
 
 log = logging.getLogger(__name__)
@@ -77,9 +77,10 @@ class App:
         exchange = Exchange(scope, receive, self.limits, self.stopping)
         try:
             answer = await self._answer(exchange, self._dispatch)
-            await self._send(exchange, answer, send)
         except ClientGone:
-            log.debug("%s %s: the client has gone", exchange.method, exchange.path)
+            answer = Answer(HTTP[Code.CANCELLED])  # for nobody, but a server wants an answer
+        with suppress(ClientGone):
+            await self._send(exchange, answer, send)
 
     async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange({**scope, "method": "GET"}, receive, self.limits, self.stopping)

@@ -131,8 +131,13 @@ class Exchange:
                     http=408,
                     headers=[("connection", "close")],
                 ) from None
-            if event["type"] == "http.disconnect":
-                raise ClientGone
+            if event["type"] == "http.disconnect":  # it left, or its chunks were no chunks
+                raise problem(
+                    Code.INVALID_ARGUMENT,
+                    "the body ended before its end",
+                    reason="BODY_INCOMPLETE",
+                    headers=[("connection", "close")],
+                )
             piece: bytes = event.get("body", b"")
             more = event.get("more_body", False)
             size += len(piece)
