@@ -188,8 +188,10 @@ class Policy(Rules):
             breaker=Breaker(
                 # In a row, on one endpoint and method: not noise, and found within five calls.
                 failures=5,
-                # s: long enough to restart in; doubles up to a minute while it does not help.
-                cooldown=5.0,
+                # s: one call then asks again; cheap, and `outlier` leaves out for longer who is ill.
+                cooldown=1.0,
+                # s: an outage of all is over for callers so soon, three hops away twice so late.
+                longest_cooldown=2.0,
             ),
             # Calls in flight, many times what a healthy target needs; a hung one cannot take all.
             bulkhead=Bulkhead(limit=1000, queue=100, wait=0.1),
