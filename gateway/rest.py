@@ -20,6 +20,7 @@ from gateway.jsontext import dumps
 from gateway.routes import HTTP_BODY, Route
 from gateway.rule import Template
 from gateway.status import Problem, from_rpc, problem
+from gateway.upstream import Upstream
 from mesh.errors import Code
 
 log = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ log = logging.getLogger(__name__)
 class Served:
     """A route with everything it needs to be called; made when the descriptors are loaded."""
 
-    def __init__(self, route: Route, channel: Any) -> None:
+    def __init__(self, route: Route, channel: Upstream) -> None:
         self.route = route
         self.http_method = route.http_method
         self.template: Template = route.template
@@ -40,12 +41,8 @@ class Served:
         self._part = reply or None
         holder = rpc.output if not reply else reply.message_type
         self.raw = holder is not None and holder.full_name == HTTP_BODY
-        make = getattr(channel, rpc.kind.value)
-        self.call = make(
-            rpc.path,
-            request_serializer=message_factory.GetMessageClass(rpc.input).SerializeToString,
-            response_deserializer=message_factory.GetMessageClass(rpc.output).FromString,
-        )
+        classes = map(message_factory.GetMessageClass, (rpc.input, rpc.output))
+        self.call = channel.stub(rpc, *classes)
         self._answer = {
             (False, False): self._unary,
             (False, True): self._server_stream,

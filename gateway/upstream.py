@@ -8,6 +8,7 @@ and for a gateway without generated code the contract is what the instances told
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import mesh
 from discovery.registry import Registry
@@ -31,3 +32,15 @@ class Upstream(mesh.Channel):
     def contracts(self, path: str, kind: Kind) -> tuple[Method, bool]:
         """What is known of a method: from reflection, else from generated code."""
         return self._rpcs.get(path) or contract.read(path, kind)
+
+    def stub(self, rpc: Rpc, request: Any, reply: Any) -> Any:
+        """What calls `rpc`, with the message classes of its contract."""
+        make = getattr(self, rpc.kind.value)
+        made = make(
+            rpc.path,
+            request_serializer=request.SerializeToString,
+            response_deserializer=reply.FromString,
+        )
+        # A mesh callable reads its contract from generated code alone; this one was reflected.
+        made._method, made._keyed = self.contracts(rpc.path, rpc.kind)  # noqa: SLF001
+        return made

@@ -153,6 +153,13 @@ async def test_the_contract_learnt_by_reflection_says_what_may_be_repeated(
     assert echo[1]
 
 
+async def test_what_may_be_repeated_is_repeated_by_the_mesh(served: Served) -> None:
+    served.box.failures = 1
+    status, _ = await served.ask("GET /v1/parts")
+
+    assert (status, served.box.calls) == (200, 2)
+
+
 async def test_the_gateway_itself_repeats_nothing(served: Served) -> None:
     served.box.failures = 100
     status, _ = await served.ask("GET /v1/parts")
