@@ -72,6 +72,8 @@ class Feed(EventFeedServicer):
                 for event in batch:
                     yield _message(event)
                 position = batch[-1].position
+            if request.only_past:
+                return
 
     async def _read(self, position: int, topics: Sequence[str]) -> list[Event]:
         return await self._outbox.database.read(

@@ -24,7 +24,7 @@ SHARED = tuple(
     if path.parent == ROOT / "services" and path.stem != "__init__"
 )
 OUTSIDE_DOMAINS = ("grpc", "google", "sqlite3", "msgspec", "aiohttp", "asyncio")
-SERVICES = ("orders", "payments", "inventory", "notifications")
+SERVICES = ("orders", "payments", "inventory", "notifications", "audit")
 
 
 @dataclass(frozen=True)

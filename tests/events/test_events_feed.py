@@ -103,6 +103,16 @@ def names(*batches: list[Event]) -> list[str]:
     return [event.event_id for batch in batches for event in batch]
 
 
+async def test_who_asks_for_the_past_only_is_answered_it_and_no_more(
+    source: SqliteDatabase,
+) -> None:
+    outbox = Outbox(source)
+    told = await append(outbox, *"ab" * 120)
+    async with serving(outbox) as port, channel(port) as open_channel, asyncio.timeout(20):
+        stream = EventFeedStub(open_channel).Follow(FollowRequest(only_past=True))
+        assert [message.event_id async for message in stream] == names(told)
+
+
 async def test_a_follower_hears_what_was_and_what_comes(
     source: SqliteDatabase, target: SqliteDatabase
 ) -> None:

@@ -26,7 +26,7 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n proxyless/events/v1/events.proto\x12\x13proxyless.events.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"f\n\rFollowRequest\x12\x1a\n\x08\x63onsumer\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x1f\n\x0e\x61\x66ter_position\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x18\n\x06topics\x18\x03 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x10\x64\"\xd5\x01\n\tFeedEvent\x12\x10\n\x08position\x18\x01 \x01(\x03\x12\x10\n\x08\x65vent_id\x18\x02 \x01(\t\x12\x12\n\nevent_type\x18\x03 \x01(\t\x12\x11\n\taggregate\x18\x04 \x01(\t\x12\x14\n\x0c\x61ggregate_id\x18\x05 \x01(\t\x12\x10\n\x08sequence\x18\x06 \x01(\x03\x12/\n\x0boccurred_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0btraceparent\x18\x08 \x01(\t\x12\x0f\n\x07payload\x18\t \x01(\x0c\x32`\n\tEventFeed\x12S\n\x06\x46ollow\x12\".proxyless.events.v1.FollowRequest\x1a\x1e.proxyless.events.v1.FeedEvent\"\x03\x90\x02\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n proxyless/events/v1/events.proto\x12\x13proxyless.events.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"y\n\rFollowRequest\x12\x1a\n\x08\x63onsumer\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x1f\n\x0e\x61\x66ter_position\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x18\n\x06topics\x18\x03 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x10\x64\x12\x11\n\tonly_past\x18\x04 \x01(\x08\"\xd5\x01\n\tFeedEvent\x12\x10\n\x08position\x18\x01 \x01(\x03\x12\x10\n\x08\x65vent_id\x18\x02 \x01(\t\x12\x12\n\nevent_type\x18\x03 \x01(\t\x12\x11\n\taggregate\x18\x04 \x01(\t\x12\x14\n\x0c\x61ggregate_id\x18\x05 \x01(\t\x12\x10\n\x08sequence\x18\x06 \x01(\x03\x12/\n\x0boccurred_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0btraceparent\x18\x08 \x01(\t\x12\x0f\n\x07payload\x18\t \x01(\x0c\x32`\n\tEventFeed\x12S\n\x06\x46ollow\x12\".proxyless.events.v1.FollowRequest\x1a\x1e.proxyless.events.v1.FeedEvent\"\x03\x90\x02\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,9 +42,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EVENTFEED'].methods_by_name['Follow']._loaded_options = None
   _globals['_EVENTFEED'].methods_by_name['Follow']._serialized_options = b'\220\002\001'
   _globals['_FOLLOWREQUEST']._serialized_start=119
-  _globals['_FOLLOWREQUEST']._serialized_end=221
-  _globals['_FEEDEVENT']._serialized_start=224
-  _globals['_FEEDEVENT']._serialized_end=437
-  _globals['_EVENTFEED']._serialized_start=439
-  _globals['_EVENTFEED']._serialized_end=535
+  _globals['_FOLLOWREQUEST']._serialized_end=240
+  _globals['_FEEDEVENT']._serialized_start=243
+  _globals['_FEEDEVENT']._serialized_end=456
+  _globals['_EVENTFEED']._serialized_start=458
+  _globals['_EVENTFEED']._serialized_end=554
 # @@protoc_insertion_point(module_scope)

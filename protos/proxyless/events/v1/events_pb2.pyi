@@ -28,10 +28,13 @@ class FollowRequest(_message.Message):
     CONSUMER_FIELD_NUMBER: _builtins.int
     AFTER_POSITION_FIELD_NUMBER: _builtins.int
     TOPICS_FIELD_NUMBER: _builtins.int
+    ONLY_PAST_FIELD_NUMBER: _builtins.int
     consumer: _builtins.str
     """Who follows, for logs and metrics: the name of the consuming service."""
     after_position: _builtins.int
     """The position of the last event that the consumer has dealt with; 0 for all of them."""
+    only_past: _builtins.bool
+    """Ends the stream behind the events that are there, instead of waiting for more."""
     @_builtins.property
     def topics(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Only events of these aggregates, such as "order"; all when empty."""
@@ -42,10 +45,11 @@ class FollowRequest(_message.Message):
         consumer: _builtins.str = ...,
         after_position: _builtins.int = ...,
         topics: _abc.Iterable[_builtins.str] | None = ...,
+        only_past: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_position", b"after_position", "consumer", b"consumer", "topics", b"topics"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_position", b"after_position", "consumer", b"consumer", "only_past", b"only_past", "topics", b"topics"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,1 @@
+"""The package proxyless.audit of the contract."""
