@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from mesh.events.outbox import Message
 from shop.events.v1 import Event, StockItem, StockReleased, StockReserved
 
+from mesh.events.outbox import Message
 from services.inventory.domain import Fact, Reservation
 
 AGGREGATE = "reservation"

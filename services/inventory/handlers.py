@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from mesh.events.outbox import Outbox
-
 from mesh.store import Database, Transaction
 from services.inventory import store
 from services.inventory.domain import (

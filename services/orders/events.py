@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from google.type import money_pb2
-from mesh.events.outbox import Message
 from shop.events.v1 import Event, OrderCancelled, OrderConfirmed, OrderCreated
 
+from mesh.events.outbox import Message
 from services.orders.domain import Fact, Order
 from services.orders.money import Money
 

@@ -13,7 +13,6 @@ from functools import partial
 from typing import Any, Protocol
 
 from mesh.events.outbox import Outbox
-
 from mesh.store import Database, Transaction
 from services.orders import store
 from services.orders.domain import Fact, Order, OrderConfirmed, Reason, Status

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from google.type.money_pb2 import Money
-from mesh.events.outbox import Message
 from shop.events.v1 import Event, PaymentCompleted, PaymentDeclined, PaymentRefunded
 
+from mesh.events.outbox import Message
 from services.payments.domain import Fact, Payment
 
 AGGREGATE = "payment"

@@ -13,7 +13,6 @@ from dataclasses import replace
 from typing import Protocol
 
 from mesh.events.outbox import Outbox
-
 from mesh.store import Database, Transaction
 from services.payments import store
 from services.payments.domain import (
