@@ -14,17 +14,20 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-protos.lock")
 # Where a distribution's import name is not its own.
 DISTRIBUTIONS = {
+    "aiormq": "aio-pika",
     "consul": "py-consul",
+    "dns": "dnspython",
     "google": "protobuf googleapis-common-protos",
     "grpc": "grpcio",
     "grpc_health": "grpcio-health-checking",
     "grpc_reflection": "grpcio-reflection",
     "grpc_status": "grpcio-status",
+    "nats": "nats-py",
     "protobuf": "protovalidate",
     "ruamel": "ruamel.yaml",
 }
-# Comparison tools that a test imports only where they are installed.
-OPTIONAL = {"asyncpg", "uvloop"}
+# Faster where it is installed.
+OPTIONAL = {"uvloop"}
 
 
 def names(requirements: list[object]) -> set[str]:
@@ -33,6 +36,8 @@ def names(requirements: list[object]) -> set[str]:
 
 def test_every_package_imported_is_declared() -> None:
     runtime = names(PROJECT["project"]["dependencies"])
+    for extra in PROJECT["project"]["optional-dependencies"].values():
+        runtime |= names(extra)
     everything = runtime | names(PROJECT["dependency-groups"]["dev"])
     found = []
     for name, path in sources().items():
