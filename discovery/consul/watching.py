@@ -10,6 +10,8 @@ The rules that a changer must keep, each in SEMANTICS or learnt from a client th
 * An index that goes backwards starts again from 0 (`schema.index_after`).
 * An agent that is down, answers 5xx or garbage says nothing: the last good set stays, published
   once more with `stale_since`.
+* An answer too far behind the leader is asked again, of the leader.  When that says nothing, as in
+  a minority that is cut off, what is old is shown as old: better than nobody, unless we know later.
 * An empty answer empties the pool, the last instance leaving is seen, unless it comes soon after an
   outage or with an index that went backwards.  Then the agent may have restarted empty, and the
   instances are still registering again: for `settle` seconds what was known before stays beside
@@ -78,6 +80,7 @@ class Watching(Generic[T]):
         self._settle = settle
         self._stale = stale
         self._ask_leader = False
+        self._old: tuple[T, int] | None = None
         self._value = empty
         self._shown: News[T] | None = None
         self._index = 0
@@ -106,11 +109,13 @@ class Watching(Generic[T]):
         index = schema.index_after(sent, headers.get("X-Consul-Index"))
         if query.stale and schema.seconds_behind(headers) > self._max_stale:
             # Too old to be believed: the same question again, to the leader.
+            self._old = (value, int(headers["X-Consul-Index"]))
             self._ask_leader = True
             self._index = 0
             self.delay = self._bucket.take(UNCHANGED_COST, now)
             return None
         self._ask_leader = False
+        self._old = None
         self._backoff.succeeded()
         answered = int(headers["X-Consul-Index"])
         restarted = answered < self._last_index
@@ -125,6 +130,10 @@ class Watching(Generic[T]):
 
     def failed(self, now: float, today: float, rng: Random) -> News[T] | None:
         """No answer, or none that can be believed."""
+        if self._old is not None and self._old[1] >= self._last_index:
+            value, self._last_index = self._old
+            self._value = value if self._known is None else self._keep(self._known, value)
+        self._old = None
         self._index = 0
         self._ask_leader = False
         self._failing = True

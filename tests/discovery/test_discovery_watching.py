@@ -42,7 +42,11 @@ class Play:
         return [self._line(line) for line in lines]
 
     def _line(self, line: str) -> str | None:
-        """ "5: a b" is an answer with index 5, "down" a failure, "+3" a pause of seconds."""
+        """
+        "5: a b" is an answer with index 5, "down" a failure, "+3" a pause of seconds.
+
+        "old 5: a" is an answer that is too far behind the leader.
+        """
         if line.startswith("+"):
             self.now += float(line)
             return None
@@ -50,8 +54,10 @@ class Play:
         if line == "down":
             news = self.watch.failed(self.now, TODAY + self.now, Random(1))
         else:
-            index, _, body = line.partition(": ")
+            index, _, body = line.removeprefix("old ").partition(": ")
             headers = {"X-Consul-Index": index.strip(":")}
+            if line.startswith("old "):
+                headers["X-Consul-LastContact"] = "99000"
             news = self.watch.answered(headers, body.encode(), self.now, TODAY + self.now)
         if news is None:
             return None
@@ -100,6 +106,16 @@ class Play:
             ["5: a", "down", "6:", "+9", "down", "6:", "+8", "7:", "+2", "7:"],
             ["a", "a stale since 2", None, None, None, None, None, None, None, ""],
             id="a failure while settling begins the time anew",
+        ),
+        pytest.param(
+            ["old 5: a b", "down", "old 5: a b", "down", "6: a", "+20", "6: a"],
+            [None, "a b stale since 2", None, None, None, None, "a"],
+            id="where no leader answers, what is old is better than nobody",
+        ),
+        pytest.param(
+            ["9: a", "old 5: a b", "down", "old 9: a", "down", "+20", "9: a"],
+            ["a", None, "a stale since 3", None, None, None, "a"],
+            id="what is older than what is known is not believed",
         ),
     ],
 )

@@ -1,0 +1,148 @@
+"""
+A cluster that loses its leader, is cut in two and forgets everything: no call of the mesh fails.
+
+150 calls a second go on all the while, through mesh.Channel, to servers that stay well.  What is
+registered during a trouble is found after it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
+from pathlib import Path
+
+import grpc.aio
+import pytest
+from shop.notifications.v1 import NotificationServiceServicer
+
+import mesh
+from discovery import Registry, Snapshot, connect
+
+from .cluster import AGENT, SERVERS, Cluster, cluster
+
+RATE = 150.0
+PATIENCE_SECONDS = 45.0
+AWAY_SECONDS = 60.0
+METHOD = "/grpc.health.v1.Health/Check"
+DRAIN_SECONDS = 2.0
+
+
+def server(host: str, registry: Registry) -> AbstractAsyncContextManager[str]:
+    """A server that says SERVING, drained when it leaves; yields its address."""
+    served = mesh.Server("orders", [NotificationServiceServicer()], registry=registry)
+    return served.serving(host, drain_seconds=DRAIN_SECONDS)
+
+
+class Load:
+    """150 calls a second; a call that fails is a line in `failed`."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._ask: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(METHOD)
+        self.count = 0
+        self.failed: list[str] = []
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        async with asyncio.TaskGroup() as calls:
+            while True:
+                calls.create_task(self._call())
+                self.count += 1
+                await asyncio.sleep(max(0.0, begun + self.count / RATE - loop.time()))
+
+    async def _call(self) -> None:
+        try:
+            await self._ask(b"", timeout=3.0)
+        except grpc.aio.AioRpcError as error:
+            self.failed.append(f"{error.code().name}: {error.details()}")
+
+
+class Town:
+    """The cluster, two servers and the load on them."""
+
+    def __init__(self, made: Cluster, registry: Registry, load: Load) -> None:
+        self.cluster = made
+        self.registry = registry
+        self.load = load
+
+    async def seen(self, holds: Callable[[Snapshot], bool]) -> Snapshot:
+        """The first snapshot, of a watch begun now, of which `holds` is true."""
+        async with (
+            asyncio.timeout(PATIENCE_SECONDS),
+            aclosing(self.registry.watch("orders")) as watch,
+        ):
+            async for snapshot in watch:
+                if holds(snapshot):
+                    return snapshot
+        raise AssertionError("the watch ended")
+
+    async def a_third_is_found(self) -> None:
+        """What is registered now is seen, and is gone from sight when it leaves."""
+        async with server(self.cluster.here, self.registry) as third:
+            await self.seen(lambda now: third in [one.address for one in now.endpoints])
+        await self.seen(lambda now: third not in [one.address for one in now.endpoints])
+
+
+@pytest.fixture
+async def town(tmp_path: Path) -> AsyncIterator[Town]:
+    async with AsyncExitStack() as stack:
+        made = await stack.enter_async_context(cluster(tmp_path))
+        url = f"consul://{made.address(AGENT)}"
+        registry = await stack.enter_async_context(connect(url))
+        for _ in range(2):
+            await stack.enter_async_context(server(made.here, registry))
+        channel = await stack.enter_async_context(mesh.Channel("orders", registry=registry))
+        town = Town(made, registry, Load(channel))
+        await town.seen(lambda now: len(now.endpoints) == 2)
+        running = asyncio.create_task(town.load.run())
+        try:
+            yield town
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+async def test_a_killed_leader_fails_no_call(town: Town) -> None:
+    leader = await town.cluster.leader()
+    await town.cluster.kill(leader)
+    await town.a_third_is_found()
+    assert await town.cluster.leader() != leader
+
+    await town.cluster.start(leader)
+    await town.a_third_is_found()
+
+    assert town.load.failed == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+async def test_a_minority_that_is_cut_off_fails_no_call(town: Town) -> None:
+    """Our agent and one server on this side, the other two on no side: nobody can lead."""
+    town.cluster.unplug(*SERVERS[1:])
+    await asyncio.sleep(20.0)
+    cut_off = await town.seen(lambda now: len(now.endpoints) >= 2)
+
+    town.cluster.plug(*SERVERS[1:])
+    await town.cluster.leader()
+    await town.a_third_is_found()
+
+    assert len(cut_off.endpoints) == 2
+    assert town.load.failed == []
+    assert town.load.count > 20 * RATE * 0.8
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+async def test_an_agent_that_is_gone_for_a_minute_and_back_empty_fails_no_call(town: Town) -> None:
+    await town.cluster.kill(AGENT)
+    await asyncio.sleep(AWAY_SECONDS)
+    await town.cluster.start(AGENT, empty=True)
+
+    await town.seen(lambda now: len(now.endpoints) == 2 and now.stale_since is None)
+    await town.a_third_is_found()
+
+    assert town.load.failed == []
+    assert town.load.count > AWAY_SECONDS * RATE * 0.8
