@@ -93,7 +93,7 @@ ADAPTIVE_LIMIT = Section(
     Field("interval", "interval", SECONDS),
     Field("samples", "minimumSamples", int),
     Field("tolerance", "tolerance", float),
-    Field("remeasure", "remeasureInterval", SECONDS),
+    Field("smoothing", "smoothing", float),
     Field("retry_after", "retryAfter", SECONDS),
 )
 FALLBACK = Section(

@@ -10,11 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from mesh.errors import PolicyError
-from mesh.server.adaptive import Adaptive
+from mesh.policy.adaptive import AdaptiveLimit
 
 KIB = 1024
 MIB = 1024 * KIB
-LEARNING = Adaptive()
+LEARNING = AdaptiveLimit()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,9 +26,9 @@ class Limits:
     # Calls in the handlers of this process, streams included; more is refused as RESOURCE_EXHAUSTED
     # before any work.  Health checks are exempt: overload must not look like death.
     maximum_concurrent_rpcs: int = 1000
-    # Learn from latencies how many of them are good for this process; None keeps to the number
-    # above.  Calls marked sheddable are refused first (metadata x-mesh-criticality).
-    adaptive: Adaptive | None = LEARNING
+    # Learn from latencies how many of them are good for this process, streams left out; None keeps
+    # to the number above.  Calls marked sheddable are refused first (metadata x-mesh-criticality).
+    adaptive: AdaptiveLimit | None = LEARNING
     # gRPC's default, and what every client takes by default; larger things belong in streams.
     max_receive_message_size: int = 4 * MIB
     max_send_message_size: int = 4 * MIB
@@ -55,7 +55,7 @@ class Limits:
         for field in fields(self):
             value = getattr(self, field.name)
             if field.name == "adaptive":
-                continue
+                continue  # checked by itself
             if value < 0 or (value == 0 and field.name != "deadline_floor"):
                 raise PolicyError(field.name, value, "is not above 0")
 

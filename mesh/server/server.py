@@ -27,7 +27,7 @@ from grpc_health.v1 import health_pb2_grpc
 import discovery
 from discovery.model import Instance
 from discovery.registry import Registration, Registry
-from mesh.server.adaptive import Capacity
+from mesh.policy.adaptive import Concurrency
 from mesh.server.address import claim, join, reachable
 from mesh.server.admission import Admission
 from mesh.server.contract import Contract
@@ -182,8 +182,8 @@ class Server:
 
     def _admission(self) -> Admission:
         maximum, rule = self.limits.maximum_concurrent_rpcs, self.limits.adaptive
-        capacity = None if rule is None else Capacity(rule, maximum, time.monotonic())
-        return Admission(maximum, capacity, time.monotonic)
+        learnt = None if rule is None else Concurrency(rule.within(maximum))
+        return Admission(maximum, learnt, time.monotonic)
 
     def _build(self, health: Health, serving: Serving, pool: ThreadPoolExecutor) -> grpc.aio.Server:
         server = grpc.aio.server(

@@ -27,7 +27,7 @@ SHARED = {
     "attempt_timeout": 2.0,
     "bulkhead": Bulkhead(limit=3, queue=3, wait=1.0),
     "breaker": Breaker(failures=1, cooldown=0.2, growth=1.0, probes=2, probe_seconds=0),
-    "concurrency": AdaptiveLimit(initial=5),
+    "concurrency": AdaptiveLimit(initial=5, least=4),
     "throttle": ClientThrottle(),
     "fault": Fault(delay=Delay(seconds=0.1, per_million=300_000), max_active=2),
 }

@@ -219,7 +219,7 @@ def _rules():
         "rate_limit": some.none()
         | some.builds(RateLimit, rate=some.sampled_from([0.5, 100.0]), key=some.just("x-t")),
         "throttle": some.none() | some.builds(ClientThrottle, k=some.sampled_from([1.5, 2.0])),
-        "concurrency": some.none() | some.builds(AdaptiveLimit, initial=some.integers(4, 9)),
+        "concurrency": some.none() | some.builds(AdaptiveLimit, initial=some.integers(10, 99)),
         "fallback": some.none() | some.just(Fallback(last_good=True, vary=())),
         "fault": some.none()
         | some.just(Fault(delay=Delay(seconds=0.5), abort=Abort(code=Code.ABORTED), max_active=3)),

@@ -1,4 +1,4 @@
-"""What refuses load: rate limits, client throttling, the adaptive limit; by criticality."""
+"""What refuses load on this side: rate limits and client throttling; by criticality."""
 
 from random import Random
 
@@ -7,9 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from mesh.call import Call, Method
-from mesh.errors import CallFailed, Code, Overloaded, PolicyError, RateLimited, Throttled
+from mesh.errors import CallFailed, Code, PolicyError, RateLimited, Throttled
 from mesh.flow import stack
-from mesh.policy.adaptive import AdaptiveLimit, Concurrency, shedding
 from mesh.policy.criticality import Criticality
 from mesh.policy.limit import Meter, RateLimit, limiting
 from mesh.policy.throttle import Acceptance, ClientThrottle, throttling
@@ -133,103 +132,11 @@ def test_other_failures_are_no_refusals():
     assert Throttled().reason == "CLIENT_THROTTLED"
 
 
-# -- the adaptive limit
-
-
-def serve(concurrency, clock, seconds, calls):
-    """`calls` at once, each answered after `seconds`."""
-    slots = []
-    for _ in range(calls):
-        try:
-            slots.append(concurrency.admit(clock()))
-        except Overloaded:
-            break
-    clock.advance(seconds)
-    for slot in slots:
-        with slot as answered:
-            answered(clock())
-    return len(slots)
-
-
-def limit_after(rounds, seconds_of):
-    clock, concurrency = Clock(), Concurrency(AdaptiveLimit(interval=0.5, samples=10))
-    for _ in range(rounds):
-        inside = 4 if concurrency.measuring else min(1000, int(concurrency.limit))
-        serve(concurrency, clock, seconds_of(inside), inside)
-    assert concurrency.in_flight == 0
-    return concurrency.limit
-
-
-def test_the_limit_grows_while_answers_stay_fast():
-    assert limit_after(100, lambda _: 0.05) > 60
-
-
-def test_the_limit_settles_where_work_begins_to_queue():
-    # Ten can be worked on side by side; whoever comes on top waits in proportion.
-    limit = limit_after(400, lambda inside: 0.05 * max(1.0, inside / 10))
-    assert 8 <= limit <= 45
-
-
-def test_a_limit_that_is_not_used_does_not_grow():
-    clock, concurrency = Clock(), Concurrency(AdaptiveLimit(interval=0.5, samples=1))
-    for _ in range(100):
-        serve(concurrency, clock, 0.05, 1)
-    assert concurrency.limit == 20
-
-
-def test_the_baseline_is_measured_anew_with_few_calls_at_once():
-    clock, concurrency = Clock(), Concurrency(AdaptiveLimit(interval=0.5, samples=4))
-    assert serve(concurrency, clock, 0.05, 50) == 4  # a fresh server measures first
-    while concurrency.measuring:
-        serve(concurrency, clock, 0.05, 4)
-    assert serve(concurrency, clock, 0.05, 50) == 20
-    while not concurrency.measuring:
-        serve(concurrency, clock, 0.2, 1)
-    assert clock.now > 60
-    while concurrency.measuring:
-        serve(concurrency, clock, 0.2, 4)
-    assert concurrency.baseline == pytest.approx(0.2)
-
-
-def measured(**fields):
-    clock, concurrency = Clock(), Concurrency(AdaptiveLimit(interval=0.1, samples=1, **fields))
-    while concurrency.measuring:
-        serve(concurrency, clock, 0.2, 1)
-    return concurrency
-
-
-def test_less_critical_calls_are_refused_first():
-    concurrency = measured(initial=10)
-    admitted = {}
-    for level in reversed(Criticality):
-        while concurrency.in_flight < concurrency.limit * level.value:
-            concurrency.admit(0.0, level)
-        with pytest.raises(Overloaded) as refused:
-            concurrency.admit(0.0, level)
-        admitted[level.name] = (concurrency.in_flight, refused.value.retry_after)
-    assert admitted == {
-        "SHEDDABLE": (5, 1.0),
-        "SHEDDABLE_PLUS": (8, 1.0),
-        "CRITICAL": (10, 1.0),
-        "CRITICAL_PLUS": (11, 1.0),
-    }
-
-
-def test_a_cancelled_call_gives_its_slot_back():
-    concurrency = Concurrency(AdaptiveLimit())
-    steps = stack(shedding(concurrency, Clock()))(Call(CALL))
-    next(steps)
-    assert concurrency.in_flight == 1
-    steps.close()
-    assert concurrency.in_flight == 0
-
-
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: RateLimit(rate=0), "rate_limit.rate: 0 is not above 0"),
         (lambda: ClientThrottle(k=0.5), "client_throttle.k: 0.5 is not between 1 and 100"),
-        (lambda: AdaptiveLimit(initial=2), "adaptive_limit.initial: 2 is below 4"),
     ],
 )
 def test_a_rule_that_makes_no_sense_says_which_field(make, message):

@@ -66,7 +66,7 @@ async def test_a_full_server_refuses_calls_and_answers_health_checks():
 
 async def test_what_can_wait_is_refused_while_the_rest_still_gets_in():
     holding = Holding()
-    server = Server("echo", [holding], limits=Limits(maximum_concurrent_rpcs=5))
+    server = Server("echo", [holding], limits=Limits(maximum_concurrent_rpcs=6))
     async with server.serving() as address, grpc.aio.insecure_channel(address) as channel:
         echo = EchoStub(channel)
         sheddable = (("x-mesh-criticality", "sheddable"),)
@@ -77,8 +77,8 @@ async def test_what_can_wait_is_refused_while_the_rest_still_gets_in():
             await asyncio.wait_for(holding.begun.get(), 5)
         code, reason = await refused(echo.Say(Text(), metadata=sheddable))
         assert (code, reason) == (Code.RESOURCE_EXHAUSTED, "SERVER_OVERLOADED")
-        held += [asyncio.ensure_future(echo.Say(Text()).code()) for _ in range(2)]
-        for _ in range(2):
+        held += [asyncio.ensure_future(echo.Say(Text()).code()) for _ in range(3)]
+        for _ in range(3):
             await asyncio.wait_for(holding.begun.get(), 5)
         assert (await refused(echo.Say(Text())))[1] == "SERVER_OVERLOADED"
         holding.release.set()
