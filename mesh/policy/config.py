@@ -186,11 +186,18 @@ class Policy(Rules):
                 budget=0.1,
             ),
             breaker=Breaker(
-                # In a row, on one endpoint and method: not noise, and found within five calls.
-                failures=5,
-                # s: one call then asks again; cheap, and `outlier` leaves out for longer who is ill.
+                # By rate, not in a row: a pause of half a second fails many calls at once, which
+                # is one event; `outlier` below finds a single server that is ill much sooner.
+                failures=None,
+                # Of the calls to one endpoint and method: most of them, for some time.
+                failure_rate=0.5,
+                # s: looked back; half of it is how soon a busy endpoint's outage is believed.
+                window_seconds=10.0,
+                # Fewer calls than that in the window prove nothing.
+                minimum_calls=20,
+                # s: one call then asks again; cheap, and it grows to
                 cooldown=1.0,
-                # s: an outage of all is over for callers so soon, three hops away twice so late.
+                # s: so that callers notice soon that an outage is over, three hops away too.
                 longest_cooldown=2.0,
             ),
             # Calls in flight, many times what a healthy target needs; a hung one cannot take all.

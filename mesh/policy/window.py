@@ -61,34 +61,50 @@ class CountWindow:
 
 
 class TimeWindow:
-    """The last `seconds`, forgotten a slice at a time."""
+    """The last `seconds`, forgotten a slice at a time; sums are kept, so that asking is cheap."""
 
-    __slots__ = ("_slice", "_slices", "_width")
+    __slots__ = ("_ends", "_present", "_slice", "_slices", "_sums", "_width")
 
     def __init__(self, seconds: float, slices: int = SLICES) -> None:
         self._width = seconds / slices
         self._slices = [[0, 0, 0] for _ in range(slices)]
+        self._sums = [0, 0, 0]
+        # The number of the present slice, itself, and when it ends.
         self._slice = 0
+        self._present = self._slices[0]
+        self._ends = self._width
 
     def add(self, now: float, *, failed: bool, slow: bool) -> None:
         """Record a call in the slice of `now`."""
-        counts = self._slices[self._roll(now)]
+        if now >= self._ends:
+            self._roll(now)
+        counts, sums = self._present, self._sums
         counts[0] += 1
-        counts[1] += failed
-        counts[2] += slow
+        sums[0] += 1
+        if failed:
+            counts[1] += 1
+            sums[1] += 1
+        if slow:
+            counts[2] += 1
+            sums[2] += 1
 
     def total(self, now: float) -> Total:
-        self._roll(now)
-        return Total(*(sum(column) for column in zip(*self._slices, strict=True)))
+        if now >= self._ends:
+            self._roll(now)
+        return Total(*self._sums)
 
     def clear(self) -> None:
-        for counts in self._slices:
+        for counts in (self._sums, *self._slices):
             counts[:] = (0, 0, 0)
 
-    def _roll(self, now: float) -> int:
-        """Forget the slices that time has passed over; the place of the present one."""
+    def _roll(self, now: float) -> None:
+        """Forget the slices that time has passed over."""
         count, present = len(self._slices), int(now / self._width)
         for past in range(max(self._slice + 1, present - count + 1), present + 1):
-            self._slices[past % count][:] = (0, 0, 0)
+            counts = self._slices[past % count]
+            for which, number in enumerate(counts):
+                self._sums[which] -= number
+            counts[:] = (0, 0, 0)
         self._slice = max(self._slice, present)
-        return self._slice % count
+        self._present = self._slices[self._slice % count]
+        self._ends = (self._slice + 1) * self._width
