@@ -1,0 +1,1 @@
+"""Trials under faults: real processes, real sockets, plain grpcio beside the mesh."""
