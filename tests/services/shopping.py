@@ -19,7 +19,7 @@ from shop.payments.v1 import PaymentServiceStub
 
 import discovery
 import mesh
-from mesh.server.status import from_error
+from mesh.status import from_error
 from mesh.store import connect
 from services.inventory.domain import Money as Price
 from services.inventory.domain import Product

@@ -6,7 +6,7 @@ from proxyless.events.v1 import EventFeedStub, FollowRequest
 from shop.events.v1 import Event
 from shop.orders.v1 import CreateOrderRequest
 
-from mesh.server.status import from_error
+from mesh.status import from_error
 from tests.services.shopping import asking
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"

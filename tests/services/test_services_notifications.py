@@ -7,7 +7,7 @@ import pytest
 from shop.notifications.v1 import ListNotificationsRequest, SubscribeRequest
 from shop.orders.v1 import OrderServiceStub
 
-from mesh.server.status import from_error
+from mesh.status import from_error
 from tests.services.shopping import asking
 
 

@@ -246,6 +246,28 @@ async def test_an_order_that_takes_too_long_is_turned_back(closed_shop):
     assert payment is None or payment.status == PAYMENT_STATUS_REFUNDED
 
 
+async def test_the_stock_of_an_order_that_nobody_can_charge_returns_when_its_time_is_up(
+    closed_shop,
+):
+    """The payments are away for longer than the order has: it ends as soon as they are back."""
+    closed_shop.deadline = 0.5
+    async with closed_shop.inventory() as inventory, closed_shop.orders() as orders:
+        order = await orders.CreateOrder(asking(("mug", 3), wait=False))
+        await reached(orders, order.order_id, ORDER_STATUS_RESERVED)
+        mug = await inventory.GetProduct(GetProductRequest(product_id="mug"))
+        assert (mug.available, mug.reserved) == (97, 3)
+        await asyncio.sleep(closed_shop.deadline)
+        async with closed_shop.payments() as payments:
+            await reached(orders, order.order_id, ORDER_STATUS_CANCELLED)
+            order = await orders.CancelOrder(CancelOrderRequest(order_id=order.order_id))
+            mug = await inventory.GetProduct(GetProductRequest(product_id="mug"))
+            paid = payments.GetOrderPayment(GetOrderPaymentRequest(order_id=order.order_id))
+            assert await answer_or_none(paid) is None
+
+    assert order.cancel_reason == "TIMED_OUT"
+    assert (mug.available, mug.reserved, mug.sold) == (100, 0, 0)
+
+
 async def answer_or_none(call):
     """The answer of a call; None when it says NOT_FOUND."""
     try:

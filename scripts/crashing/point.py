@@ -1,0 +1,124 @@
+"""
+One point of the matrix: the story is told, the victim dies where it says, and all must agree.
+
+    fresh files -> the other services -> the victim under strace -> the story -> killed, started
+        again (and killed again) -> the audit, until nothing is in flight -> what it found
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import grpc
+
+from scripts.audit import LOOK_SECONDS
+from scripts.crashing import house
+from scripts.crashing.tale import tell
+from scripts.crashing.victim import Kill, Victim, counts
+from services.audit.auditing import audit
+from services.audit.reading import Shop, read
+from services.inventory.catalogue import FIRST_STOCK
+
+# An order must be finished so long after the last kill, in seconds.
+FINISHED_SECONDS = 30.0
+LONGEST_SECONDS = 60.0
+IMPORTED = {product.product_id: product.available for product in FIRST_STOCK}
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A story, who dies in it, and where: the first time and, perhaps, once more after it."""
+
+    story: str
+    victim: str
+    kills: tuple[Kill, ...]
+
+    def __str__(self) -> str:
+        where = " then ".join(map(str, self.kills)) or "never killed"
+        return f"{self.story}, {self.victim} at {where}"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of a point; `recovery` is from the last kill to the end of all, in seconds."""
+
+    point: Point
+    kills: int
+    outcome: str
+    seconds: float
+    recovery: float
+    wrong: Sequence[str]
+
+
+async def run(strace: Path, point: Point) -> Result:
+    """Go through the point."""
+    with TemporaryDirectory(prefix="crash-") as folder:
+        return await _run(strace, point, Path(folder), point.kills)
+
+
+async def measure(strace: Path, point: Point) -> dict[str, int]:
+    """The calls of the life after the point's kills, by name: how often the busiest thread made."""
+    with TemporaryDirectory(prefix="crash-") as folder:
+        result = await _run(strace, point, Path(folder), (*point.kills, None))
+        if result.wrong or result.kills != len(point.kills):
+            raise RuntimeError(f"{point}: {result.kills} kills, {'; '.join(result.wrong)}")
+        return counts(Path(folder) / f"life-{len(point.kills)}.trace")
+
+
+async def _run(strace: Path, point: Point, folder: Path, lives: Sequence[Kill | None]) -> Result:
+    began = time.monotonic()
+    places = house.ports()
+    url = house.listed(folder, places)
+    environment = {
+        "MESH_REGISTRY": url,
+        "DATABASE_URL": house.database(folder, point.victim),
+        "PYTHONUNBUFFERED": "1",
+    }
+    name = point.victim
+    victim = Victim(strace, name, places[name], folder, environment, lives)
+    outcome, wrong = "", []
+    async with house.others(folder, url, places, name) as books, victim:
+        telling = asyncio.create_task(tell(point.story, books.orders))
+        settling = asyncio.create_task(_settle(telling, books, victim))
+        try:
+            async with asyncio.timeout(LONGEST_SECONDS):
+                wrong = await settling
+        except TimeoutError:
+            state = "has ended" if telling.done() else "has not ended"
+            wrong = [f"not settled after {LONGEST_SECONDS:.0f} s; the story {state}"]
+        finally:
+            telling.cancel()
+            await asyncio.gather(telling, return_exceptions=True)
+        outcome = telling.result() if telling.done() and not telling.cancelled() else ""
+    now = time.monotonic()
+    recovery = now - victim.killed_at if victim.kills else 0.0
+    if recovery > FINISHED_SECONDS:
+        wrong = [*wrong, f"all agreed only {recovery:.1f} s after the last kill"]
+    return Result(point, victim.kills, outcome, now - began, recovery, wrong)
+
+
+async def _settle(telling: asyncio.Task[str], books: Shop, victim: Victim) -> list[str]:
+    """What is wrong at the end of it all; a kill in the middle of the audit begins it anew."""
+    while not telling.done():
+        await asyncio.wait([telling], timeout=LOOK_SECONDS)
+        if victim.broken:
+            return [victim.broken]
+    telling.result()
+    while True:
+        kills = victim.kills
+        try:
+            report = audit(await read(books, IMPORTED))
+        except grpc.aio.AioRpcError:
+            report = None  # the victim is away, and on its way back
+        if victim.broken:
+            return [victim.broken]
+        if report is not None and report.wrong:
+            return [finding.text for finding in report.wrong]
+        if report is not None and report.settled and kills == victim.kills:
+            return []
+        await asyncio.sleep(LOOK_SECONDS)

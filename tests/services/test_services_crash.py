@@ -1,0 +1,84 @@
+"""A sample of the crash matrix: killed with -9 at a write, started again, and audited."""
+
+import asyncio
+import logging
+
+import pytest
+
+from scripts import crash as script
+from scripts import parts
+from scripts.crashing.matrix import STORIES, sample
+from scripts.crashing.point import Point, Result, run
+from scripts.crashing.victim import Kill, counts
+
+SIZE = 24
+
+
+def table_of(*kills: tuple[str, int]) -> tuple[Kill, ...]:
+    return tuple(Kill(call, nth) for call, nth in kills)
+
+
+def test_the_calls_of_the_busiest_thread_are_counted(tmp_path):
+    trace = tmp_path / "life.trace"
+    trace.write_text(
+        '7  pwrite64(5, "x", 24, 0) = 24\n'
+        '8  write(1, "listening", 9) = 9\n'
+        '7  pwrite64(5, "y", 24, 24) = 24\n'
+        '8  pwrite64(5, "z", 24, 48 <unfinished ...>\n'
+        "7  fdatasync(5) = 0\n"
+        "8  <... pwrite64 resumed>) = 24\n"
+        "8  +++ killed by SIGKILL +++\n"
+    )
+
+    assert counts(trace) == {"write": 1, "pwrite64": 2, "fdatasync": 1}
+
+
+def test_a_sample_is_spread_over_all_points():
+    everything = [Point("bought", "orders", (Kill("write", nth),)) for nth in range(1, 101)]
+
+    assert [point.kills[0].nth for point in sample(everything, 4)] == [1, 26, 51, 76]
+    assert sample(everything, 500) == everything
+
+
+def test_the_table_says_what_was_killed_and_what_failed():
+    once = Point("bought", "orders", table_of(("write", 1)))
+    twice = Point("bought", "payments", table_of(("write", 1), ("sendto", 2)))
+    results = [
+        Result(once, 1, "CONFIRMED", 1.0, 0.5, ()),
+        Result(twice, 2, "CONFIRMED", 3.0, 2.5, ("money is gone",)),
+    ]
+
+    last = script.table(results).splitlines()[-1].split()
+
+    assert last == ["all", "2", "2", "1", "1", "2.0", "3.0", "2.5"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+async def test_a_service_killed_at_any_write_leaves_a_shop_that_agrees():
+    """Some of `scripts/crash --whole`, which is every write of every story."""
+    try:
+        parts.ensure("strace")
+    except parts.Unavailable as why:
+        pytest.skip(f"strace: {why}")
+    logging.disable(logging.CRITICAL)  # who is away is said by every caller
+    try:
+        results = await script.crash(STORIES, ("orders", "payments", "inventory"), SIZE, 2)
+    finally:
+        logging.disable(logging.NOTSET)
+
+    assert len(results) == SIZE
+    assert [f"{each.point}: {each.wrong}" for each in results if each.wrong] == []
+    # A life may make a few calls less than the one that was counted.
+    assert sum(result.kills == len(result.point.kills) for result in results) > SIZE * 0.8
+
+
+async def test_a_point_without_a_kill_is_a_story_told_in_peace():
+    try:
+        strace = await asyncio.to_thread(parts.ensure, "strace")
+    except parts.Unavailable as why:
+        pytest.skip(f"strace: {why}")
+
+    result = await run(strace, Point("bought", "payments", ()))
+
+    assert (result.kills, result.outcome, list(result.wrong)) == (0, "CONFIRMED", [])
