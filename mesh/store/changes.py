@@ -1,6 +1,7 @@
 """Changes: an endless iterator that wakes after commits; commits between two items are one item."""
 
 import asyncio
+import weakref
 
 
 class Changes:
@@ -27,3 +28,28 @@ class Changes:
         if self._ended:
             raise StopAsyncIteration
         self._news.clear()
+
+
+class Audience:
+    """Everybody who listens to the changes of one database."""
+
+    def __init__(self) -> None:
+        self._listeners: weakref.WeakSet[Changes] = weakref.WeakSet()
+
+    def __bool__(self) -> bool:
+        return bool(self._listeners)
+
+    def join(self) -> Changes:
+        changes = Changes()
+        self._listeners.add(changes)
+        return changes
+
+    def wake(self) -> None:
+        """Something was committed."""
+        for changes in tuple(self._listeners):
+            changes.wake()
+
+    def end(self) -> None:
+        """The database is closed."""
+        for changes in tuple(self._listeners):
+            changes.end()

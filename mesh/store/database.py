@@ -5,12 +5,14 @@ Database: the small port behind which services keep what must survive.
     order = await database.transaction(work)     # async def work(tx: Transaction) -> Order
     async for _ in database.changes(): ...       # now, and after every commit by any process
 
-Two rules.  A `work` awaits only methods of its `tx`: it runs on the database's own thread, where no
-event loop is.  A work that raises leaves no trace, whatever else shared its commit.
+Three rules.  A `work` awaits only methods of its `tx`: it may run on a thread where no event loop
+is.  A work that raises leaves no trace, whatever else shared its commit.  Works are as if one ran
+after another; where they really run side by side, one that met another is undone and run again, so
+what a work does beside its `tx` has to bear that.
 
 * MeshError
   + StoreError          the database said no; .path names it, .cause says why
-    - StoreBusy         another process held the write lock for too long: try again later
+    - StoreBusy         it is away, or others were in the way for too long: try again later
     - StatementFailed   the statement is at fault, not the database: again would be the same again
       . Violation       a constraint of the schema refused it
 """
@@ -43,7 +45,14 @@ class Transaction(Protocol):
         """Run one statement; answers its first row, or None."""
 
     def savepoint(self) -> AbstractAsyncContextManager[None]:
-        """Undo what is done inside when an exception leaves it; the rest of the work stands."""
+        """
+        Undo what is done inside when an exception leaves it; the rest of the work stands.
+
+        A statement that fails outside of any savepoint takes the whole work with it.
+        """
+
+    async def in_turn(self, name: str) -> None:
+        """From here on, wait for every work that said this `name` before to be committed."""
 
 
 Work = Callable[[Transaction], Awaitable[T]]
@@ -90,7 +99,7 @@ class StoreError(MeshError):
 
 
 class StoreBusy(StoreError):
-    """Another process held the write lock for longer than anyone should wait."""
+    """It is away, or others were in the way for too long; nothing was written: try again later."""
 
     code = Code.UNAVAILABLE
     reason = "STORE_BUSY"

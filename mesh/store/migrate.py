@@ -3,17 +3,23 @@ Migrations: each component numbers its own by position, and each is applied once
 
 A database that has seen more migrations than this code knows belongs to newer code: it is refused
 rather than written to by what doesn't understand it.
+
+One text serves both dialects: it says bigint, double precision and bytea, which SQLite takes for
+what they are, and COUNTED for a primary key that the database counts itself.
 """
 
+import asyncio
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 from mesh.store.database import StoreError, Transaction
 
+COUNTED = "integer primary key autoincrement"
+
 _TABLE = """
 create table if not exists mesh_migration (
     component text not null, number integer not null, primary key (component, number)
-) without rowid
+)
 """
 
 
@@ -53,3 +59,25 @@ def statements(script: str) -> Iterator[str]:
             statement = ""
     if statement.strip(" \t\r\n;"):
         yield statement
+
+
+class Declared:
+    """Components that have to be migrated before the next transaction."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, Sequence[str]] = {}
+        self._lock = asyncio.Lock()
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
+
+    def add(self, component: str, migrations: Sequence[str]) -> None:
+        self._waiting[component] = migrations
+
+    async def settle(self, migrate: Callable[[str, Sequence[str]], Awaitable[None]]) -> None:
+        """Migrate what waits; what fails waits on."""
+        async with self._lock:
+            while self._waiting:
+                component, migrations = next(iter(self._waiting.items()))
+                await migrate(component, migrations)
+                del self._waiting[component]

@@ -14,18 +14,16 @@ BATCH_SECONDS however many works wait, so that the other processes get their tur
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 import time
-import weakref
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Self
 
-from mesh.store.changes import Changes
+from mesh.store.changes import Audience
 from mesh.store.database import StoreBusy, StoreError, T, Work
-from mesh.store.migrate import migration
+from mesh.store.migrate import Declared, migration
 from mesh.store.opening import open_reader, open_writer, prepare
 from mesh.store.statement import drive, translation
 from mesh.store.turnstile import Turnstile
@@ -50,9 +48,8 @@ class SqliteDatabase:
         self.path = path
         self.commits = 0
         self.works = 0
-        self._changes: weakref.WeakSet[Changes] = weakref.WeakSet()
-        self._declared: dict[str, Sequence[str]] = {}
-        self._declaring = asyncio.Lock()
+        self._audience = Audience()
+        self._declared = Declared()
         self._reading = _Reader(self)
         self._writer = Worker(str(path), _Writer(self), bound=BOUND)
         self._reader = Worker(str(path), self._reading, bound=BOUND)
@@ -71,37 +68,28 @@ class SqliteDatabase:
             await self._reader.stop()
         finally:
             await self._writer.stop()
-        for changes in self._changes:
-            changes.end()
+        self._audience.end()
 
     async def migrate(self, component: str, migrations: Sequence[str]) -> None:
         await self._writer.submit(migration(str(self.path), component, migrations))
 
     def declare(self, component: str, migrations: Sequence[str]) -> None:
-        self._declared[component] = migrations
-
-    async def _migrate_declared(self) -> None:
-        async with self._declaring:
-            while self._declared:
-                component, migrations = next(iter(self._declared.items()))
-                await self.migrate(component, migrations)
-                del self._declared[component]
+        self._declared.add(component, migrations)
 
     async def transaction(self, work: Work[T]) -> T:
         if self._declared:
-            await self._migrate_declared()
+            await self._declared.settle(self.migrate)
         result: T = await self._writer.submit(work)
         return result
 
     async def read(self, work: Work[T]) -> T:
         if self._declared:
-            await self._migrate_declared()
+            await self._declared.settle(self.migrate)
         result: T = await self._reader.submit(work)
         return result
 
     def changes(self) -> AsyncIterator[None]:
-        changes = Changes()
-        self._changes.add(changes)
+        changes = self._audience.join()
         self._reading.watched = True
         self._reader.nudge()
         return changes
@@ -116,9 +104,8 @@ class SqliteDatabase:
         self._reader.post(self._announce)
 
     def _announce(self) -> None:
-        for changes in tuple(self._changes):
-            changes.wake()
-        self._reading.watched = bool(self._changes)
+        self._audience.wake()
+        self._reading.watched = bool(self._audience)
 
 
 class _Writer:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from mesh.store.database import Row, StatementFailed, StoreBusy, StoreError, Violation
+from mesh.store.savepoint import Savepoint
 from mesh.store.worker import Job
 
 # "$1" is bound as the name "1".
@@ -43,31 +44,17 @@ class SqliteTransaction:
         rows = await self.fetch(sql, *args)
         return rows[0] if rows else None
 
-    def savepoint(self) -> "Savepoint":
+    def savepoint(self) -> Savepoint:
         return Savepoint(self)
+
+    async def in_turn(self, name: str) -> None:
+        """Nothing to wait for: writers of a file are alone with it anyway."""
 
     def _run(self, sql: str, args: tuple[object, ...]) -> sqlite3.Cursor:
         if self._connection is None:
             raise StoreError(self._path, "this transaction has ended")
         with translated(self._path):
             return self._connection.execute(sql, dict(zip(_NAMES, args, strict=False)))
-
-
-class Savepoint:
-    """Part of a work: what is done inside stands or falls together."""
-
-    __slots__ = ("_tx",)
-
-    def __init__(self, tx: SqliteTransaction) -> None:
-        self._tx = tx
-
-    async def __aenter__(self) -> None:
-        await self._tx.execute("savepoint part")
-
-    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:
-            await self._tx.execute("rollback to part")
-        await self._tx.execute("release part")
 
 
 def drive(job: Job, path: str, connection: sqlite3.Connection) -> Any:

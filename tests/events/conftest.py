@@ -3,26 +3,50 @@ from pathlib import Path
 
 import pytest
 
-from mesh.store import connect
+from mesh.store import Database, connect
+from mesh.store.migrate import COUNTED
 from mesh.store.sqlite import SqliteDatabase
+from tests.store.postgresql import DATABASES, new_url, quiet
+
+EFFECT = f"create table effect (place {COUNTED}, event_id text not null unique, what text not null)"
+
+
+@pytest.fixture(params=DATABASES)
+def sort(request: pytest.FixtureRequest) -> str:
+    """Which sort of database the test is about."""
+    return str(request.param)
 
 
 @pytest.fixture
-async def source(tmp_path: Path) -> AsyncIterator[SqliteDatabase]:
+def source_url(sort: str, tmp_path: Path) -> str:
+    return new_url(sort, tmp_path / "orders.db")
+
+
+@pytest.fixture
+async def source(source_url: str) -> AsyncIterator[Database]:
     """The database of who tells."""
-    database = connect(f"sqlite:///{tmp_path}/orders.db")
-    assert isinstance(database, SqliteDatabase)
-    async with database:
+    async with quiet(source_url) as database:
         yield database
 
 
 @pytest.fixture
-async def target(tmp_path: Path) -> AsyncIterator[SqliteDatabase]:
+def target_url(sort: str, tmp_path: Path) -> str:
+    return new_url(sort, tmp_path / "notifications.db")
+
+
+@pytest.fixture
+async def target(target_url: str) -> AsyncIterator[Database]:
     """The database of who listens: a row is an effect, a second one of an event fails."""
-    database = connect(f"sqlite:///{tmp_path}/notifications.db")
+    async with quiet(target_url) as database:
+        await database.migrate("effects", [EFFECT])
+        yield database
+
+
+@pytest.fixture
+async def sqlite(tmp_path: Path) -> AsyncIterator[SqliteDatabase]:
+    """The target, in a file."""
+    database = connect(f"sqlite:///{tmp_path}/full.db")
     assert isinstance(database, SqliteDatabase)
     async with database:
-        await database.migrate(
-            "effects", ["create table effect (event_id text primary key, what text not null)"]
-        )
+        await database.migrate("effects", [EFFECT])
         yield database

@@ -19,8 +19,7 @@ from proxyless.events.v1 import (
 from mesh.events import Event, Message, Outbox
 from mesh.events.feed import Feed, follow
 from mesh.policy.backoff import Backoff
-from mesh.store import Transaction
-from mesh.store.sqlite import SqliteDatabase
+from mesh.store import Database, Transaction
 
 QUICK = Backoff(base=0.01, cap=0.05)
 
@@ -60,12 +59,14 @@ async def channel(port: int) -> AsyncIterator[grpc.aio.Channel]:
 
 
 async def write(tx: Transaction, event: Event) -> None:
-    await tx.execute("insert into effect values ($1, $2)", event.event_id, event.aggregate_id)
+    await tx.execute(
+        "insert into effect (event_id, what) values ($1, $2)", event.event_id, event.aggregate_id
+    )
 
 
 @asynccontextmanager
 async def following(
-    port: int, target: SqliteDatabase, handler: Any = write, **options: Any
+    port: int, target: Database, handler: Any = write, **options: Any
 ) -> AsyncIterator[None]:
     async with channel(port) as open_channel:
         task = asyncio.create_task(
@@ -87,12 +88,12 @@ async def following(
                 await task
 
 
-async def effects(target: SqliteDatabase, count: int) -> list[str]:
+async def effects(target: Database, count: int) -> list[str]:
     """The effects, as soon as there are so many."""
     async with asyncio.timeout(20):
         async for _ in target.changes():
             rows = await target.read(
-                lambda tx: tx.fetch("select event_id from effect order by rowid")
+                lambda tx: tx.fetch("select event_id from effect order by place")
             )
             if len(rows) >= count:
                 return [row["event_id"] for row in rows]
@@ -104,7 +105,7 @@ def names(*batches: list[Event]) -> list[str]:
 
 
 async def test_who_asks_for_the_past_only_is_answered_it_and_no_more(
-    source: SqliteDatabase,
+    source: Database,
 ) -> None:
     outbox = Outbox(source)
     told = await append(outbox, *"ab" * 120)
@@ -114,7 +115,7 @@ async def test_who_asks_for_the_past_only_is_answered_it_and_no_more(
 
 
 async def test_a_follower_hears_what_was_and_what_comes(
-    source: SqliteDatabase, target: SqliteDatabase
+    source: Database, target: Database, sort: str
 ) -> None:
     outbox = Outbox(source)
     before = await append(outbox, "a", "b", "a")
@@ -124,7 +125,7 @@ async def test_a_follower_hears_what_was_and_what_comes(
         assert await effects(target, 5) == names(before, after)
 
 
-async def test_every_field_arrives(source: SqliteDatabase, target: SqliteDatabase) -> None:
+async def test_every_field_arrives(source: Database, target: Database) -> None:
     heard: list[Event] = []
 
     async def hear(tx: Transaction, event: Event) -> None:
@@ -139,9 +140,7 @@ async def test_every_field_arrives(source: SqliteDatabase, target: SqliteDatabas
     assert heard == [sent]
 
 
-async def test_only_the_topics_asked_for_are_heard(
-    source: SqliteDatabase, target: SqliteDatabase
-) -> None:
+async def test_only_the_topics_asked_for_are_heard(source: Database, target: Database) -> None:
     outbox = Outbox(source)
     other = Message("PaymentCompleted", "payment", "p-1", b"")
     async with serving(outbox) as port, following(port, target, topics=["order"]):
@@ -151,7 +150,7 @@ async def test_only_the_topics_asked_for_are_heard(
 
 
 async def test_a_server_that_dies_and_returns_loses_and_repeats_nothing(
-    source: SqliteDatabase, target: SqliteDatabase
+    source: Database, target: Database
 ) -> None:
     outbox = Outbox(source)
     batches = [await append(outbox, "a")]
@@ -168,7 +167,7 @@ async def test_a_server_that_dies_and_returns_loses_and_repeats_nothing(
 
 
 async def test_followers_that_come_and_go_have_one_effect_an_event(
-    source: SqliteDatabase, target: SqliteDatabase
+    source: Database, target: Database, target_url: str
 ) -> None:
     outbox = Outbox(source)
     events = await append(outbox, *(f"o-{n % 9}" for n in range(2000)))
@@ -181,7 +180,7 @@ async def test_followers_that_come_and_go_have_one_effect_an_event(
 
 
 async def test_two_instances_following_at_once_have_one_effect_an_event(
-    source: SqliteDatabase, target: SqliteDatabase
+    source: Database, target: Database
 ) -> None:
     outbox = Outbox(source)
     async with serving(outbox) as port, following(port, target), following(port, target):
@@ -190,7 +189,7 @@ async def test_two_instances_following_at_once_have_one_effect_an_event(
 
 
 async def test_a_stream_that_ends_is_followed_on_and_tells_how_far_it_came(
-    source: SqliteDatabase, target: SqliteDatabase
+    source: Database, target: Database
 ) -> None:
     outbox = Outbox(source)
     async with serving(outbox, stream_seconds=0.05) as port, following(port, target):
@@ -206,7 +205,7 @@ async def test_a_stream_that_ends_is_followed_on_and_tells_how_far_it_came(
 
 
 async def test_a_poison_event_is_tried_again_and_nobody_else_waits(
-    source: SqliteDatabase, target: SqliteDatabase
+    source: Database, target: Database
 ) -> None:
     failures = 3
 
@@ -223,22 +222,28 @@ async def test_a_poison_event_is_tried_again_and_nobody_else_waits(
         assert await effects(target, 3) == names([good, poison, behind])
 
 
+START_COUNTING = {
+    "sqlite": "delete from sqlite_sequence",
+    "postgresql": "alter table outbox alter column position restart",
+}
+
+
 async def test_an_outbox_that_was_lost_is_followed_from_its_start(
-    source: SqliteDatabase, target: SqliteDatabase
+    source: Database, target: Database, sort: str
 ) -> None:
     outbox = Outbox(source)
     before = await append(outbox, *"abc")
     async with serving(outbox) as port, following(port, target):
         await effects(target, 3)
     await source.transaction(lambda tx: tx.execute("delete from outbox"))
-    await source.transaction(lambda tx: tx.execute("delete from sqlite_sequence"))
+    await source.transaction(lambda tx: tx.execute(START_COUNTING[sort]))
     after = await append(outbox, "d")
     async with serving(outbox) as port, following(port, target):
         assert await effects(target, 4) == names(before, after)
 
 
 async def test_a_follower_that_does_not_read_stops_the_server_from_reading(
-    source: SqliteDatabase,
+    source: Database,
 ) -> None:
     outbox = Outbox(source)
     payload = b"x" * 100_000
@@ -279,12 +284,13 @@ import grpc
 from mesh.events.feed import follow
 from mesh.store import connect
 
-async def main(port, path):
+async def main(port, url):
     async def write(tx, event):
-        await tx.execute("insert into effect values ($1, $2)", event.event_id, event.aggregate_id)
+        sql = "insert into effect (event_id, what) values ($1, $2)"
+        await tx.execute(sql, event.event_id, event.aggregate_id)
     async with (
         grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel,
-        connect(f"sqlite:///{path}") as database,
+        connect(url) as database,
     ):
         await follow(channel, database, consumer="notifications", source="orders", handler=write)
 
@@ -293,14 +299,14 @@ asyncio.run(main(sys.argv[1], sys.argv[2]))
 
 
 async def test_a_follower_killed_again_and_again_has_one_effect_an_event(
-    source: SqliteDatabase, target: SqliteDatabase
+    source: Database, target: Database, target_url: str
 ) -> None:
     outbox = Outbox(source)
     events = await append(outbox, *(f"o-{n % 9}" for n in range(3000)))
     async with serving(outbox) as port:
         for n in range(4):
             follower = await asyncio.create_subprocess_exec(
-                sys.executable, "-c", FOLLOWER, str(port), str(target.path)
+                sys.executable, "-c", FOLLOWER, str(port), target_url
             )
             try:
                 await effects(target, min(3000, n * 150 + 1))
@@ -313,7 +319,7 @@ async def test_a_follower_killed_again_and_again_has_one_effect_an_event(
 
 @pytest.mark.parametrize("position", [1, 10])
 async def test_a_position_that_never_was_is_refused(
-    source: SqliteDatabase, tmp_path: Path, position: int
+    source: Database, tmp_path: Path, position: int
 ) -> None:
     async with serving(Outbox(source)) as port, channel(port) as open_channel:
         stream = EventFeedStub(open_channel).Follow(FollowRequest(after_position=position))

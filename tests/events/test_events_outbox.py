@@ -1,15 +1,13 @@
 """The outbox tells what was committed, in order, and forgets what nobody needs."""
 
 import asyncio
-from pathlib import Path
 
 import pytest
 
 from mesh.events import Event, Message, Outbox
 from mesh.events import inbox as inboxes
 from mesh.events import outbox as outboxes
-from mesh.store import Transaction, connect
-from mesh.store.sqlite import SqliteDatabase
+from mesh.store import Database, Transaction, connect
 from mesh.testing import Clock
 
 DAY = 24 * 3600.0
@@ -30,7 +28,7 @@ async def told(outbox: Outbox, after: int = 0, *aggregates: str) -> list[Event]:
     return await outbox.database.read(lambda tx: outbox.after(tx, after, 100, aggregates))
 
 
-async def test_events_are_numbered_by_thing_and_placed_by_commit(source: SqliteDatabase) -> None:
+async def test_events_are_numbered_by_thing_and_placed_by_commit(source: Database) -> None:
     outbox = Outbox(source, clock=Clock(1000.0))
     a1, b1 = await append(outbox, message("a", b"1"), message("b", b"2"))
     (a2,) = await append(outbox, message("a", b"3"))
@@ -47,7 +45,7 @@ async def test_events_are_numbered_by_thing_and_placed_by_commit(source: SqliteD
     assert len({a1.event_id, b1.event_id, a2.event_id}) == 3
 
 
-async def test_what_is_not_committed_is_not_told(source: SqliteDatabase) -> None:
+async def test_what_is_not_committed_is_not_told(source: Database) -> None:
     outbox = Outbox(source)
 
     async def work(tx: Transaction) -> None:
@@ -62,9 +60,9 @@ async def test_what_is_not_committed_is_not_told(source: SqliteDatabase) -> None
 
 
 async def test_concurrent_writers_leave_no_gap_in_a_sequence(
-    source: SqliteDatabase, tmp_path: Path
+    source: Database, source_url: str
 ) -> None:
-    async with connect(f"sqlite:///{source.path}") as other:
+    async with connect(source_url) as other:
         outboxes_ = Outbox(source), Outbox(other)
         await asyncio.gather(*(append(outboxes_[n % 2], message(f"o-{n % 3}")) for n in range(90)))
     events = await told(outboxes_[0])
@@ -73,7 +71,7 @@ async def test_concurrent_writers_leave_no_gap_in_a_sequence(
         assert numbers == list(range(1, 31))
 
 
-async def test_only_the_events_asked_for_are_told(source: SqliteDatabase) -> None:
+async def test_only_the_events_asked_for_are_told(source: Database) -> None:
     outbox = Outbox(source)
     order, payment = await append(outbox, message("a"), message("p", aggregate="payment"))
     assert await told(outbox, 0, "payment") == [payment]
@@ -82,7 +80,7 @@ async def test_only_the_events_asked_for_are_told(source: SqliteDatabase) -> Non
     assert await told(outbox, payment.position) == []
 
 
-async def test_rows_are_kept_until_every_follower_is_past_them(source: SqliteDatabase) -> None:
+async def test_rows_are_kept_until_every_follower_is_past_them(source: Database) -> None:
     clock = Clock(1000.0)
     outbox = Outbox(source, clock=clock)
     events = await append(outbox, *(message("a") for _ in range(6)))
@@ -106,7 +104,7 @@ async def test_rows_are_kept_until_every_follower_is_past_them(source: SqliteDat
 
 
 async def test_a_follower_that_stays_away_holds_nothing_back_for_ever(
-    source: SqliteDatabase,
+    source: Database,
 ) -> None:
     clock = Clock(1000.0)
     outbox = Outbox(source, clock=clock)
@@ -120,3 +118,36 @@ async def test_a_follower_that_stays_away_holds_nothing_back_for_ever(
 
 def test_an_inbox_remembers_longer_than_an_outbox_can_repeat() -> None:
     assert inboxes.RETENTION_SECONDS > outboxes.RETENTION_SECONDS
+
+
+async def test_who_is_past_a_position_has_missed_none_before_it(
+    source: Database, source_url: str
+) -> None:
+    """Writers of two processes end in any order; a reader looks all the time, and only onwards."""
+    seen: list[Event] = []
+    outbox = Outbox(source)
+
+    async def write(writer: Outbox, number: int) -> None:
+        async def work(tx: Transaction) -> None:
+            await writer.append(tx, message(f"o-{number % 5}"))
+            for _ in range(number % 4):  # some commit late
+                await tx.fetch("select count(*) as n from outbox_sequence where sequence < 0")
+
+        await writer.database.transaction(work)
+
+    async def look() -> None:
+        seen.extend(await told(outbox, seen[-1].position if seen else 0))
+
+    async with connect(source_url) as other, asyncio.timeout(30):
+        writers = (outbox, Outbox(other))
+        writing = asyncio.gather(*(write(writers[n % 2], n) for n in range(120)))
+        while not writing.done():
+            await look()
+        await writing
+        while len(seen) < 120 and await told(outbox, seen[-1].position):
+            await look()
+
+    assert len({event.event_id for event in seen}) == 120
+    for aggregate_id in {event.aggregate_id for event in seen}:
+        numbers = [event.sequence for event in seen if event.aggregate_id == aggregate_id]
+        assert numbers == list(range(1, 25))

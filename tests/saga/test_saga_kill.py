@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from mesh.saga import Context, Refused, Saga, SagaRunner, Step
-from mesh.store import Transaction, connect
-from mesh.store.sqlite import SqliteDatabase
+from mesh.store import Database, Transaction, connect
 
 # The other services are a directory: a file each, made under the name of the request.
+ENDS = "create table ends (id text primary key, outcome text, reason text)"
 STEPS = ("reserve", "charge", "confirm")
 
 RUNNER = """
@@ -21,8 +21,8 @@ from pathlib import Path
 from mesh.store import connect
 from tests.saga.test_saga_kill import place
 
-async def main(path, world, sagas):
-    async with connect(f"sqlite:///{path}") as database:
+async def main(url, world, sagas):
+    async with connect(url) as database:
         from mesh.saga import SagaRunner
         async with SagaRunner(database, [place(Path(world), slow=0.02)], owner="doomed") as runner:
             for n in range(sagas):
@@ -69,12 +69,12 @@ def place(world: Path, slow: float = 0.0) -> Saga:
 
 @pytest.mark.parametrize("delay", [0.0, 0.01, 0.03, 0.05, 0.08, 0.12])
 async def test_a_runner_killed_mid_saga_is_succeeded_within_seconds(
-    database: SqliteDatabase, tmp_path: Path, delay: float
+    database: Database, url: str, tmp_path: Path, delay: float
 ) -> None:
     sagas = 12
-    await database.migrate("ends", ["create table ends (id text primary key, outcome, reason)"])
+    await database.migrate("ends", [ENDS])
     doomed = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", RUNNER, str(database.path), str(tmp_path), str(sagas), stdout=-1
+        sys.executable, "-c", RUNNER, url, str(tmp_path), str(sagas), stdout=-1
     )
     assert doomed.stdout
     async with SagaRunner(database, [place(tmp_path)], owner="heir") as heir:
@@ -112,16 +112,16 @@ async def test_a_runner_killed_mid_saga_is_succeeded_within_seconds(
 
 
 async def test_an_heir_takes_over_within_two_seconds_of_the_last_sign_of_life(
-    database: SqliteDatabase, tmp_path: Path
+    database: Database, url: str, tmp_path: Path
 ) -> None:
-    await database.migrate("ends", ["create table ends (id text primary key, outcome, reason)"])
+    await database.migrate("ends", [ENDS])
     doomed = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", RUNNER, str(database.path), str(tmp_path), "1", stdout=-1
+        sys.executable, "-c", RUNNER, url, str(tmp_path), "1", stdout=-1
     )
     assert doomed.stdout
     await asyncio.wait_for(doomed.stdout.readline(), 30)
     async with (
-        connect(f"sqlite:///{database.path}") as same,
+        connect(url) as same,
         SagaRunner(same, [place(tmp_path)], owner="heir"),
     ):
         doomed.kill()

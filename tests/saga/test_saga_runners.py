@@ -5,14 +5,14 @@ import asyncio
 import pytest
 
 from mesh.saga import Context, Saga, SagaError, SagaRunner, Step
-from mesh.store import Transaction
+from mesh.store import Database, Transaction
 from mesh.store.sqlite import SqliteDatabase
 from mesh.testing import Clock
 from tests.saga.rig import QUICK, Till, running, start, told, until
 
 
 async def test_more_sagas_than_may_run_at_once_wait_their_turn(
-    database: SqliteDatabase, till: Till
+    database: Database, till: Till
 ) -> None:
     at_once = most = 0
 
@@ -29,28 +29,28 @@ async def test_more_sagas_than_may_run_at_once_wait_their_turn(
             await start(database, runner, f"o-{n}")
         for n in range(60):
             await until(database, runner, "completed", saga_id=f"o-{n}")
-    assert len(till.ends) == 60
+    assert len(set(till.ends)) == 60
     assert most <= 5
 
 
-async def test_sagas_that_run_together_share_commits(database: SqliteDatabase, till: Till) -> None:
-    async with running(database, till.saga(), limit=64) as runner:
+async def test_sagas_that_run_together_share_commits(sqlite: SqliteDatabase, till: Till) -> None:
+    async with running(sqlite, till.saga(), limit=64) as runner:
 
         async def all_at_once(tx: Transaction) -> None:
             for n in range(64):
                 await runner.start(tx, "place", f"o-{n}", {})
 
-        commits, works = database.commits, database.works
-        await database.transaction(all_at_once)
+        commits, works = sqlite.commits, sqlite.works
+        await sqlite.transaction(all_at_once)
         for n in range(64):
-            await until(database, runner, "completed", saga_id=f"o-{n}")
-        commits, works = database.commits - commits, database.works - works
+            await until(sqlite, runner, "completed", saga_id=f"o-{n}")
+        commits, works = sqlite.commits - commits, sqlite.works - works
     assert works >= 64 * 4
     assert commits <= works / 4
 
 
 async def test_runners_share_a_database_and_each_saga_is_run_by_one(
-    database: SqliteDatabase, till: Till
+    database: Database, till: Till
 ) -> None:
     async with running(database, till.saga()) as one, running(database, till.saga()) as two:
         for n in range(40):
@@ -58,11 +58,11 @@ async def test_runners_share_a_database_and_each_saga_is_run_by_one(
         for n in range(40):
             await until(database, one, "completed", saga_id=f"o-{n}")
     assert sorted(till.asked) == sorted(["reserve", "charge", "confirm"] * 40)
-    assert len(till.ends) == 40
+    assert len(set(till.ends)) == 40
 
 
 async def test_a_leaving_runner_hands_its_sagas_over_at_once(
-    database: SqliteDatabase, till: Till
+    database: Database, till: Till
 ) -> None:
     till.gate("charge")
     async with running(database, till.saga(), grace=0.05) as one:
@@ -80,7 +80,7 @@ async def test_a_leaving_runner_hands_its_sagas_over_at_once(
 
 
 async def test_a_leaving_runner_lets_the_call_end_that_it_is_making(
-    database: SqliteDatabase, till: Till
+    database: Database, till: Till
 ) -> None:
     gate = till.gate("charge")
     runner = SagaRunner(database, [till.saga()], backoff=QUICK, grace=5)
@@ -95,7 +95,7 @@ async def test_a_leaving_runner_lets_the_call_end_that_it_is_making(
 
 
 async def test_a_runner_that_loses_its_lease_stops_and_writes_nothing(
-    database: SqliteDatabase, till: Till
+    database: Database, till: Till
 ) -> None:
     till.gate("charge")
     async with running(database, till.saga()) as one:
@@ -115,7 +115,7 @@ async def test_a_runner_that_loses_its_lease_stops_and_writes_nothing(
     assert found.owner == "thief"
 
 
-async def test_a_long_call_keeps_its_lease(database: SqliteDatabase, till: Till) -> None:
+async def test_a_long_call_keeps_its_lease(database: Database, till: Till) -> None:
     gate = till.gate("charge")
     async with running(database, till.saga()) as one, running(database, till.saga()):
         await start(database, one)
@@ -127,7 +127,7 @@ async def test_a_long_call_keeps_its_lease(database: SqliteDatabase, till: Till)
 
 
 async def test_a_saga_is_run_only_by_who_knows_its_steps(
-    database: SqliteDatabase, till: Till, caplog: pytest.LogCaptureFixture
+    database: Database, till: Till, caplog: pytest.LogCaptureFixture
 ) -> None:
     old = Saga("place", till.step("reserve"), till.step("charge"), version=1)
     changed = Saga("place", till.step("charge"), till.step("reserve"), version=1)
@@ -153,7 +153,7 @@ async def test_a_saga_is_run_only_by_who_knows_its_steps(
 
 
 async def test_ended_sagas_are_forgotten_after_their_retention(
-    database: SqliteDatabase, till: Till
+    database: Database, till: Till
 ) -> None:
     clock = Clock(1000.0)
     async with running(database, till.saga(), clock=clock) as runner:

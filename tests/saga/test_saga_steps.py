@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from mesh.saga import Context, Refused, Saga, SagaError, Step
-from mesh.store import Transaction
-from mesh.store.sqlite import SqliteDatabase
+from mesh.store import Database, Transaction
+from mesh.store.migrate import COUNTED
 from tests.saga.rig import DOWN, Till, running, start, told, until
 
 
-async def test_steps_are_done_in_order(database: SqliteDatabase, till: Till) -> None:
+async def test_steps_are_done_in_order(database: Database, till: Till) -> None:
     async with running(database, till.saga()) as runner:
         assert await start(database, runner)
         instance = await until(database, runner, "completed")
@@ -28,9 +28,7 @@ async def test_steps_are_done_in_order(database: SqliteDatabase, till: Till) -> 
     ]
 
 
-async def test_a_refusal_undoes_what_was_done_in_reverse(
-    database: SqliteDatabase, till: Till
-) -> None:
+async def test_a_refusal_undoes_what_was_done_in_reverse(database: Database, till: Till) -> None:
     till.answers["confirm"] = [Refused("OUT_OF_PAPER")]
     async with running(database, till.saga()) as runner:
         await start(database, runner)
@@ -40,7 +38,7 @@ async def test_a_refusal_undoes_what_was_done_in_reverse(
 
 
 async def test_a_lost_answer_is_asked_for_again_under_the_same_request(
-    database: SqliteDatabase, till: Till
+    database: Database, till: Till
 ) -> None:
     till.answers["charge"] = [DOWN, ValueError("a bug is no answer either"), {"paid": 5}]
     async with running(database, till.saga()) as runner:
@@ -55,7 +53,7 @@ async def test_a_lost_answer_is_asked_for_again_under_the_same_request(
 
 
 async def test_a_failed_undo_is_asked_again_then_parked_then_replayed(
-    database: SqliteDatabase, till: Till
+    database: Database, till: Till
 ) -> None:
     till.answers = {"charge": [Refused("NO")], "undo reserve": [DOWN, Refused("no way"), DOWN]}
     async with running(database, till.saga(patience=3)) as runner:
@@ -72,9 +70,7 @@ async def test_a_failed_undo_is_asked_again_then_parked_then_replayed(
     assert len(till.requests["undo reserve"]) == 1
 
 
-async def test_behind_the_pivot_there_is_no_way_but_on(
-    database: SqliteDatabase, till: Till
-) -> None:
+async def test_behind_the_pivot_there_is_no_way_but_on(database: Database, till: Till) -> None:
     till.answers["ship"] = [Refused("never"), DOWN, TimeoutError(), Refused("never ever")]
     saga = Saga(
         "place",
@@ -89,16 +85,18 @@ async def test_behind_the_pivot_there_is_no_way_but_on(
 
 
 async def test_what_a_step_writes_is_committed_with_the_news_that_it_is_done(
-    database: SqliteDatabase, till: Till
+    database: Database, till: Till
 ) -> None:
-    await database.migrate("test", ["create table seen (what text primary key)"])
+    await database.migrate("test", [f"create table seen (place {COUNTED}, what text unique)"])
 
     async def then(tx: Transaction, context: Context, result: Any) -> None:
-        await tx.execute("insert into seen values ($1)", f"{context.data['n']} {result['answer']}")
+        await tx.execute(
+            "insert into seen (what) values ($1)", f"{context.data['n']} {result['answer']}"
+        )
 
     async def undone(tx: Transaction, context: Context) -> None:
         await tx.execute(
-            "insert into seen values ($1)", f"not {context.results['reserve']['answer']}"
+            "insert into seen (what) values ($1)", f"not {context.results['reserve']['answer']}"
         )
 
     till.answers["charge"] = [Refused("NO")]
@@ -106,12 +104,12 @@ async def test_what_a_step_writes_is_committed_with_the_news_that_it_is_done(
     async with running(database, saga) as runner:
         await start(database, runner, n=7)
         await until(database, runner, "compensated")
-        rows = await database.read(lambda tx: tx.fetch("select what from seen order by rowid"))
+        rows = await database.read(lambda tx: tx.fetch("select what from seen order by place"))
     assert [row["what"] for row in rows] == ["7 reserve", "not reserve"]
 
 
 async def test_a_hook_that_raises_leaves_nothing_and_is_tried_again(
-    database: SqliteDatabase, till: Till
+    database: Database, till: Till
 ) -> None:
     await database.migrate("test", ["create table seen (what text)"])
     failures = [LookupError("once"), LookupError("twice")]
@@ -131,9 +129,7 @@ async def test_a_hook_that_raises_leaves_nothing_and_is_tried_again(
     assert len(till.requests["reserve"]) == 1
 
 
-async def test_a_saga_that_is_not_committed_never_runs(
-    database: SqliteDatabase, till: Till
-) -> None:
+async def test_a_saga_that_is_not_committed_never_runs(database: Database, till: Till) -> None:
     async with running(database, till.saga()) as runner:
 
         async def change_of_mind(tx: Transaction) -> None:
@@ -148,7 +144,7 @@ async def test_a_saga_that_is_not_committed_never_runs(
     assert till.ends == [("o-1", "completed", "")]
 
 
-async def test_an_id_names_one_saga(database: SqliteDatabase, till: Till) -> None:
+async def test_an_id_names_one_saga(database: Database, till: Till) -> None:
     async with running(database, till.saga()) as runner:
         assert await start(database, runner)
         assert not await start(database, runner)
@@ -160,7 +156,7 @@ async def test_an_id_names_one_saga(database: SqliteDatabase, till: Till) -> Non
 
 
 async def test_a_call_that_hangs_is_given_up_and_asked_again(
-    database: SqliteDatabase, till: Till
+    database: Database, till: Till
 ) -> None:
     calls: list[str] = []
 

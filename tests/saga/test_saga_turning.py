@@ -7,7 +7,7 @@ import pytest
 
 from mesh.policy.backoff import Backoff
 from mesh.saga import TIMED_OUT, Context, Later, Saga, SagaRunner, Step
-from mesh.store.sqlite import SqliteDatabase
+from mesh.store import Database
 from mesh.testing import Clock
 from tests.saga.rig import DOWN, Till, running, start, until
 
@@ -21,7 +21,7 @@ from tests.saga.rig import DOWN, Till, running, start, until
     ],
 )
 async def test_a_saga_can_be_cancelled_until_its_pivot_is_asked(
-    database: SqliteDatabase, till: Till, held: str, turned: bool, asked: list[str]
+    database: Database, till: Till, held: str, turned: bool, asked: list[str]
 ) -> None:
     gate = till.gate(held)
     async with running(database, till.saga()) as runner:
@@ -39,9 +39,7 @@ async def test_a_saga_can_be_cancelled_until_its_pivot_is_asked(
     assert (again, nobody) == (turned, False)
 
 
-async def test_cancelling_does_not_wait_for_the_next_try(
-    database: SqliteDatabase, till: Till
-) -> None:
+async def test_cancelling_does_not_wait_for_the_next_try(database: Database, till: Till) -> None:
     till.answers["charge"] = [DOWN] * 100
     saga = till.saga()
     async with SagaRunner(database, [saga], backoff=Backoff(base=3600, cap=3600)) as runner:
@@ -57,7 +55,7 @@ async def test_cancelling_does_not_wait_for_the_next_try(
 
 
 async def test_past_its_deadline_a_saga_turns_back_and_undoes_the_unknown(
-    database: SqliteDatabase, till: Till
+    database: Database, till: Till
 ) -> None:
     clock = Clock(1000.0)
     till.answers["charge"] = [DOWN] * 1000
@@ -71,9 +69,7 @@ async def test_past_its_deadline_a_saga_turns_back_and_undoes_the_unknown(
     assert till.asked[-2:] == ["undo charge", "undo reserve"]
 
 
-async def test_the_deadline_means_nothing_behind_the_pivot(
-    database: SqliteDatabase, till: Till
-) -> None:
+async def test_the_deadline_means_nothing_behind_the_pivot(database: Database, till: Till) -> None:
     clock = Clock(1000.0)
     gate = till.gate("confirm")
     till.answers["confirm"] = [DOWN, DOWN]
@@ -90,7 +86,7 @@ async def test_the_deadline_means_nothing_behind_the_pivot(
     assert till.ends == [("o-1", "completed", "")]
 
 
-async def test_the_deadline_is_a_durable_timer(database: SqliteDatabase, till: Till) -> None:
+async def test_the_deadline_is_a_durable_timer(database: Database, till: Till) -> None:
     """A saga in a long backoff is turned at its deadline, not at its next try."""
     till.answers["charge"] = [DOWN] * 100
     patient = Backoff(base=3600, cap=3600)
@@ -100,7 +96,7 @@ async def test_the_deadline_is_a_durable_timer(database: SqliteDatabase, till: T
     assert till.ends == [("o-1", "compensated", TIMED_OUT)]
 
 
-async def test_a_step_may_wait_for_a_signal(database: SqliteDatabase, till: Till) -> None:
+async def test_a_step_may_wait_for_a_signal(database: Database, till: Till) -> None:
     seen: list[dict[str, Any]] = []
     waiting = asyncio.Event()
 

@@ -1,4 +1,4 @@
-"""Whatever is wrong with a database file is said when it is opened, in one line that names it."""
+"""Whatever is wrong with a database is said when it is opened, in one line that names it."""
 
 import asyncio
 import sqlite3
@@ -92,9 +92,9 @@ async def test_a_file_opens_again_after_a_failed_opening(path: Path) -> None:
     await opened(path)
 
 
-async def test_many_databases_may_open_a_new_file_at_once(path: Path) -> None:
+async def test_many_databases_may_open_a_new_one_at_once(url: str) -> None:
     async def open_and_migrate() -> None:
-        async with connect(f"sqlite:///{path}") as database:
+        async with connect(url) as database:
             await database.migrate("list", ["create table list (item text)"])
 
     await asyncio.gather(*(open_and_migrate() for _ in range(8)))
@@ -119,15 +119,17 @@ async def test_each_migration_is_applied_once(path: Path) -> None:
     assert rows == [(";",), ("seen;",)]
 
 
-async def test_a_failing_migration_leaves_nothing_behind(path: Path) -> None:
-    async with connect(f"sqlite:///{path}") as database:
+async def test_a_failing_migration_leaves_nothing_behind(url: str) -> None:
+    async with connect(url) as database:
         with pytest.raises(StoreError, match="syntax error"):
-            await database.migrate("a", ["create table a (x)", "create table nonsense nonsense"])
-        await database.migrate("a", ["create table a (x)"])
+            await database.migrate(
+                "a", ["create table a (x text)", "create table nonsense nonsense"]
+            )
+        await database.migrate("a", ["create table a (x text)"])
 
 
-async def test_a_database_that_is_newer_than_the_code_is_refused(path: Path) -> None:
-    async with connect(f"sqlite:///{path}") as database:
-        await database.migrate("a", ["create table a (x)", "create table b (x)"])
+async def test_a_database_that_is_newer_than_the_code_is_refused(url: str) -> None:
+    async with connect(url) as database:
+        await database.migrate("a", ["create table a (x text)", "create table b (x text)"])
         with pytest.raises(StoreError, match="a is at version 2, this program knows 1"):
-            await database.migrate("a", ["create table a (x)"])
+            await database.migrate("a", ["create table a (x text)"])

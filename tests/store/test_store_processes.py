@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from mesh.store import Database
 from mesh.store.sqlite import SqliteDatabase
 from tests.store.conftest import items
 
@@ -27,7 +28,7 @@ async def main(path, name, writers, seconds):
                 turn += 1
                 begun = time.monotonic()
                 await database.transaction(lambda tx: tx.execute(
-                    "insert into list values ($1)", f"{name}-{number}-{turn}" + "x" * 200))
+                    "insert into list (item) values ($1)", f"{name}-{number}-{turn}" + "x" * 200))
                 longest, done = max(longest, time.monotonic() - begun), done + 1
 
         await asyncio.gather(*(write(number) for number in range(writers)))
@@ -40,13 +41,13 @@ TELL = """
 import asyncio, sys
 from mesh.store import connect
 
-async def main(path):
-    async with connect(f"sqlite:///{path}") as database:
+async def main(url):
+    async with connect(url) as database:
         async def write(number):
             while True:
                 item = f"{number}"
                 await database.transaction(lambda tx: tx.execute(
-                    "insert into list values ($1)", item))
+                    "insert into list (item) values ($1)", item))
                 print(item, flush=True)
                 number += 16
         await asyncio.gather(*(write(number) for number in range(16)))
@@ -81,15 +82,15 @@ async def saturate(path: Path, *writers: int) -> list[tuple[float, int]]:
 
 @pytest.mark.parametrize("writers", [(64, 64), (1, 200), (8, 8, 8)])
 async def test_nobody_waits_over_a_second_beside_a_saturated_writer(
-    database: SqliteDatabase, path: Path, writers: tuple[int, ...]
+    sqlite: SqliteDatabase, path: Path, writers: tuple[int, ...]
 ) -> None:
     outcomes = await asyncio.wait_for(saturate(path, *writers), 60)
     assert max(longest for longest, _ in outcomes) < 1.0
-    assert len(await items(database)) == sum(done for _, done in outcomes)
+    assert len(await items(sqlite)) == sum(done for _, done in outcomes)
 
 
-async def test_what_was_told_survives_kill_9(database: SqliteDatabase, path: Path) -> None:
-    writer = await asyncio.create_subprocess_exec(sys.executable, "-c", TELL, str(path), stdout=-1)
+async def test_what_was_told_survives_kill_9(database: Database, url: str) -> None:
+    writer = await asyncio.create_subprocess_exec(sys.executable, "-c", TELL, url, stdout=-1)
     assert writer.stdout
     told = [(await writer.stdout.readline()).decode().strip() for _ in range(200)]
     writer.kill()

@@ -1,0 +1,261 @@
+"""On PostgreSQL works run side by side: as if one after another, again when need be, or refused."""
+
+import asyncio
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from mesh.store import Database, StatementFailed, StoreBusy, StoreError, Transaction, connect
+from tests.store.conftest import LIST, insert, items
+from tests.store.postgresql import Server, Unavailable, cluster, free_port, running
+
+pytest.importorskip("asyncpg")
+
+from mesh.store.postgres import PostgresDatabase
+
+
+@pytest.fixture
+def url() -> str:
+    return running().new_database()
+
+
+@pytest.fixture
+async def database(url: str) -> AsyncIterator[PostgresDatabase]:
+    async with PostgresDatabase(url, writers=4, readers=2) as database:
+        await database.migrate("list", [LIST])
+        yield database
+
+
+async def test_of_works_that_each_look_before_they_write_one_stands(database: Database) -> None:
+    async def be_the_first(tx: Transaction, name: str) -> bool:
+        if await tx.fetchrow("select 1 from list where item like 'first %'"):
+            return False
+        await tx.execute("insert into list (item) values ($1)", f"first {name}")
+        return True
+
+    works = [lambda tx, n=n: be_the_first(tx, str(n)) for n in range(24)]
+    outcomes = await asyncio.gather(*(database.transaction(work) for work in works))
+    assert outcomes.count(True) == 1
+    assert len(await items(database)) == 1
+
+
+async def test_no_addition_is_lost_between_processes(database: Database, url: str) -> None:
+    async def add_one(tx: Transaction) -> None:
+        row = await tx.fetchrow("select item from list")
+        assert row
+        await tx.execute("update list set item = $1", str(int(row["item"]) + 1))
+
+    await database.transaction(insert("0"))
+    async with connect(url) as other:
+        both = (database, other)
+        await asyncio.gather(*(both[n % 2].transaction(add_one) for n in range(60)))
+    assert await items(database) == ["60"]
+
+
+async def test_works_that_wait_for_each_other_both_end(database: Database) -> None:
+    async def touch(tx: Transaction, first: str, second: str) -> None:
+        for item in (first, second):
+            await tx.execute("update list set item = item where item = $1", item)
+            await tx.fetch("select pg_sleep(0.05)")
+
+    await database.transaction(insert("a"))
+    await database.transaction(insert("b"))
+    async with asyncio.timeout(20):
+        await asyncio.gather(
+            database.transaction(lambda tx: touch(tx, "a", "b")),
+            database.transaction(lambda tx: touch(tx, "b", "a")),
+        )
+
+
+async def test_a_failed_statement_outside_a_savepoint_takes_the_work_with_it(
+    database: Database,
+) -> None:
+    async def swallow(tx: Transaction) -> None:
+        await tx.execute("insert into list (item) values ('before')")
+        with pytest.raises(StatementFailed, match="nowhere"):
+            await tx.execute("insert into nowhere values ($1)", 1)
+
+    async def contain(tx: Transaction) -> None:
+        await tx.execute("insert into list (item) values ('before')")
+        with pytest.raises(StatementFailed, match="nowhere"):
+            async with tx.savepoint():
+                await tx.execute("insert into nowhere values ($1)", 1)
+
+    with pytest.raises(StatementFailed, match=r"nothing stands after: .*nowhere"):
+        await database.transaction(swallow)
+    assert await items(database) == []
+    await database.transaction(contain)
+    assert await items(database) == ["before"]
+
+
+async def test_a_read_is_one_snapshot(database: Database, url: str) -> None:
+    name = url.rpartition("/")[2]
+
+    async def twice(tx: Transaction) -> tuple[int, int]:
+        first = len(await tx.fetch("select * from list"))
+        running().sql(name, "insert into list (item) values ('meanwhile')")
+        return first, len(await tx.fetch("select * from list"))
+
+    assert await database.read(twice) == (0, 0)
+    assert await items(database) == ["meanwhile"]
+
+
+async def test_a_row_that_another_keeps_makes_it_busy(database: Database) -> None:
+    entered = asyncio.Event()
+
+    async def keep(tx: Transaction) -> None:
+        await tx.execute("update list set item = 'kept'")
+        entered.set()
+        await tx.fetch("select pg_sleep(0.5)")
+
+    async def want(tx: Transaction) -> None:
+        await tx.execute("set local lock_timeout = '20ms'")
+        await tx.execute("update list set item = 'wanted'")
+
+    await database.transaction(insert("a"))
+    keeping = asyncio.create_task(database.transaction(keep))
+    await entered.wait()
+    with pytest.raises(StoreBusy, match="lock timeout"):
+        await database.transaction(want)
+    await keeping
+    assert await items(database) == ["kept"]
+
+
+async def test_connections_are_bounded_however_many_works_there_are(
+    database: Database, url: str
+) -> None:
+    name = url.rpartition("/")[2]
+    works = asyncio.gather(*(database.transaction(insert(str(n))) for n in range(300)))
+    reads = asyncio.gather(*(items(database) for _ in range(50)))
+    await asyncio.sleep(0.05)
+    count = running().sql(
+        "postgres", f"select count(*) from pg_stat_activity where datname = '{name}'"
+    )
+    await asyncio.gather(works, reads)
+    assert int(count) <= 4 + 2 + 1
+    assert len(await items(database)) == 300
+
+
+async def test_a_caller_cancelled_before_its_work_begins_never_runs_it(url: str) -> None:
+    entered = asyncio.Event()
+
+    async def hold(tx: Transaction) -> None:
+        entered.set()
+        await tx.fetch("select pg_sleep(0.1)")
+        await tx.execute("insert into list (item) values ('held')")
+
+    async with PostgresDatabase(url, writers=1) as database:
+        await database.migrate("list", [LIST])
+        holding = asyncio.create_task(database.transaction(hold))
+        await entered.wait()
+        waiting = asyncio.create_task(database.transaction(insert("cancelled")))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        holding.cancel()
+        await asyncio.wait([waiting, holding])
+        await database.transaction(insert("behind"))
+        assert await items(database) == ["held", "behind"], "what had begun was seen through"
+
+
+async def test_a_work_whose_connection_is_lost_is_run_again(database: Database, url: str) -> None:
+    name, runs = url.rpartition("/")[2], 0
+
+    async def work(tx: Transaction) -> None:
+        nonlocal runs
+        runs += 1
+        await tx.execute("insert into list (item) values ('once')")
+        if runs == 1:
+            running().sql(
+                "postgres",
+                "select pg_terminate_backend(pid) from pg_stat_activity"
+                f" where datname = '{name}' and state = 'idle in transaction'",
+            )
+        await tx.execute("insert into list (item) values ('twice')")
+
+    await database.transaction(work)
+    assert await items(database) == ["once", "twice"]
+    assert runs == 2
+
+
+@pytest.fixture(scope="module")
+def own() -> Iterator[Server]:
+    """A server that the test may crash."""
+    try:
+        with cluster() as server:
+            yield server
+    except Unavailable as why:
+        pytest.skip(f"no PostgreSQL: {why}")
+
+
+async def test_a_server_that_crashes_and_comes_back_has_lost_nothing(own: Server) -> None:
+    async with PostgresDatabase(own.new_database(), look_seconds=60.0) as database:
+        await database.migrate("list", [LIST])
+        changes = database.changes()
+        await anext(changes)
+        for n in range(20):
+            await database.transaction(insert(f"before {n}"))
+        await asyncio.to_thread(own.stop, signal.SIGQUIT)
+        waiting = [
+            asyncio.create_task(database.transaction(insert(f"during {n}"))) for n in range(20)
+        ]
+        await asyncio.to_thread(own.start)
+        await asyncio.wait_for(asyncio.gather(*waiting), 20)
+        async with asyncio.timeout(5):
+            await anext(changes)
+        kept = await items(database)
+    assert sorted(kept) == sorted(f"{when} {n}" for when in ("before", "during") for n in range(20))
+
+
+async def test_a_server_that_stays_away_makes_it_busy(own: Server) -> None:
+    async with PostgresDatabase(own.new_database(), patience=0.2) as database:
+        await asyncio.to_thread(own.stop)
+        try:
+            with pytest.raises(StoreBusy, match=r"^postgresql://127"):
+                await database.transaction(insert("a"))
+            with pytest.raises(StoreBusy):
+                await items(database)
+        finally:
+            await asyncio.to_thread(own.start)
+        await database.migrate("list", [LIST])
+        await database.transaction(insert("a"))
+        assert await items(database) == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("change", "cause"),
+    [
+        (lambda url: url.replace("/test_", "/nothing_"), "does not exist"),
+        (
+            lambda url: f"postgresql://mesh:secret@127.0.0.1:{free_port()}/test",
+            "Connect call failed",
+        ),
+        (lambda url: url.replace("mesh:", "nobody:"), "does not exist"),
+        (lambda url: "postgresql://mesh:secret@127.0.0.1:many/test", "many"),
+    ],
+)
+async def test_what_is_wrong_with_the_address_is_said_without_the_password(
+    url: str, change: object, cause: str
+) -> None:
+    with pytest.raises(StoreError, match=cause) as refused:
+        async with connect(change(url)):  # type: ignore[operator]
+            pass
+    assert str(refused.value).startswith("postgresql://127.0.0.1:")
+    assert "secret" not in str(refused.value)
+
+
+def test_without_asyncpg_it_is_said_which_extra_is_missing() -> None:
+    script = (
+        "import sys\n"
+        "sys.modules['asyncpg'] = None\n"
+        "from mesh.store import StoreError, connect\n"
+        "try: connect('postgresql://me:secret@host/shop')\n"
+        "except StoreError as error: print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert "proxyless[postgres]" in done.stdout
+    assert "secret" not in done.stdout
