@@ -7,13 +7,16 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Iterable
+from operator import is_not
 from typing import Any
+
+import msgspec
 
 from discovery.agent import filtering, go, records
 from discovery.agent.blocking import UNANSWERED, Blocking, answer
 from discovery.agent.catalog import Catalog
 from discovery.agent.door import Routes
-from discovery.agent.filtering import Shape, Test
+from discovery.agent.filtering import Shape, Test, every
 from discovery.agent.go import Refused
 from discovery.agent.records import CheckRecord, NodeRecord, ServiceRecord
 from discovery.agent.wire import Request, Response
@@ -135,18 +138,19 @@ class CatalogApi:
 
         def read() -> tuple[int, Any]:
             found = []
+            of_nodes: dict[str, list[CheckRecord]] = {}
             for record in _nearest(catalog.instances(name), near):
-                owner, checks = catalog.nodes[record.node], self._decisive(record)
+                owner = catalog.nodes[record.node]
+                if record.node not in of_nodes:
+                    of_nodes[record.node] = catalog.checks_of(record.node, "")
+                # What the health of an instance is made of: its node's checks and its own.
+                checks = of_nodes[record.node] + catalog.checks_of(record.node, record.id)
                 if passing and records.worst(checks) != "passing":
                     continue
-                if _tagged(record, tags) and _has_meta(owner, wanted):
-                    entry = {
-                        "Node": records.node(owner),
-                        "Service": records.health_service(record),
-                        "Checks": [records.check(check) for check in checks],
-                    }
-                    if keep(entry):
-                        found.append(entry)
+                if not _tagged(record, tags) or not _has_meta(owner, wanted):
+                    continue
+                if keep is every or keep(_entry(owner, record, checks)):
+                    found.append(_encoded(owner, record, checks))
             return catalog.service_index(name, checks=True), found
 
         return self._blocking.query(request, [f"service:{name}"], read)
@@ -196,11 +200,6 @@ class CatalogApi:
 
         return self._blocking.query(request, ["checks"], shown)
 
-    def _decisive(self, record: ServiceRecord) -> list[CheckRecord]:
-        """The node's checks and the service's own: what its health is made of."""
-        catalog = self._catalog
-        return catalog.checks_of(record.node, "") + catalog.checks_of(record.node, record.id)
-
     def _near(self, request: Request) -> str:
         """
         The node whose own come first.
@@ -209,6 +208,28 @@ class CatalogApi:
         """
         near = request.query.get("near")
         return self._node if near in ("_agent", self._node) else ""
+
+
+def _entry(owner: NodeRecord, record: ServiceRecord, checks: list[CheckRecord]) -> records.Json:
+    return {
+        "Node": records.node(owner),
+        "Service": records.health_service(record),
+        "Checks": [records.check(check) for check in checks],
+    }
+
+
+def _encoded(owner: NodeRecord, record: ServiceRecord, checks: list[CheckRecord]) -> msgspec.Raw:
+    """
+    An entry as JSON, made once for as long as the records that it is made of are in the catalog.
+
+    Of ten thousand instances, the change of one would else cost the printing of all.
+    """
+    made_of = (owner, *checks)
+    shown = record.shown
+    if shown is None or len(shown[0]) != len(made_of) or any(map(is_not, shown[0], made_of)):
+        shown = (made_of, msgspec.json.encode(_entry(owner, record, checks)))
+        record.shown = shown
+    return msgspec.Raw(shown[1])
 
 
 def _nearest(found: Any, near: str) -> Any:
@@ -229,7 +250,9 @@ def _filter(request: Request, shape: Shape) -> Test:
         raise Refused(500, words, UNANSWERED) from None
 
 
-def _tagged(record: ServiceRecord, tags: Iterable[str]) -> bool:
+def _tagged(record: ServiceRecord, tags: list[str]) -> bool:
+    if not tags:
+        return True
     have = {tag.lower() for tag in record.tags or ()}
     return all(tag.lower() in have for tag in tags)
 
@@ -240,7 +263,7 @@ def _node_meta(request: Request) -> list[tuple[str, str]]:
 
 
 def _has_meta(node: NodeRecord, wanted: list[tuple[str, str]]) -> bool:
-    return all(node.meta.get(name) == value for name, value in wanted)
+    return not wanted or all(node.meta.get(name) == value for name, value in wanted)
 
 
 def _truth(request: Request, name: str) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import defaultdict
 from dataclasses import replace
 
 from discovery.agent.catalog import Catalog
@@ -37,6 +38,7 @@ class Local:
         # Our own view of each check.  The catalog learns a new text with the next change of
         # status: texts that change would wake every watcher for nothing (CheckUpdateInterval).
         self._mine: dict[str, CheckRecord] = {}
+        self._of: defaultdict[str, set[str]] = defaultdict(set)
 
     # services
 
@@ -87,7 +89,7 @@ class Local:
     def deregister(self, service_id: str) -> None:
         for check in self._of_service(service_id):
             self.checks.stop(check.id)
-            del self._mine[check.id]
+            self._drop(check.id)
         self.catalog.remove_service(self.node, service_id)
 
     def maintain_service(self, service_id: str, *, enable: bool, reason: str) -> None:
@@ -139,13 +141,27 @@ class Local:
 
     def checks_of(self, service_id: str) -> list[CheckRecord]:
         """What decides the health of a service here: the node's own checks and its own."""
-        return [one for one in self.all_checks() if one.service_id in ("", service_id)]
+        ids = self._of.get("", set()) | self._of.get(service_id, set())
+        return [self._mine[check_id] for check_id in sorted(ids)]
 
     def _of_service(self, service_id: str) -> list[CheckRecord]:
-        return [one for one in self.all_checks() if service_id and one.service_id == service_id]
+        ids = self._of.get(service_id, ()) if service_id else ()
+        return [self._mine[check_id] for check_id in sorted(ids)]
+
+    def _keep(self, record: CheckRecord) -> None:
+        self._drop(record.id)
+        self._mine[record.id] = record
+        self._of[record.service_id].add(record.id)
+
+    def _drop(self, check_id: str) -> None:
+        record = self._mine.pop(check_id, None)
+        if record is not None:
+            self._of[record.service_id].discard(check_id)
+            if not self._of[record.service_id]:
+                del self._of[record.service_id]
 
     def _put(self, record: CheckRecord) -> None:
-        self._mine[record.id] = record
+        self._keep(record)
         self.catalog.put_check(replace(record))
 
     def add_check(self, definition: CheckDefinition) -> None:
@@ -178,7 +194,7 @@ class Local:
 
     def remove_check(self, check_id: str) -> None:
         self.checks.stop(check_id)
-        self._mine.pop(check_id, None)
+        self._drop(check_id)
         self.catalog.remove_check(self.node, check_id)
 
     def heartbeat(self, check_id: str, status: str, output: str) -> None:
@@ -194,7 +210,7 @@ class Local:
         self.checks.became(check_id, status)
         found = replace(record, status=status, output=output[:MAX_OUTPUT])
         if record.status == status:
-            self._mine[check_id] = found
+            self._keep(found)
         else:
             LOG.info("check %s is %s: %s", check_id, status, output)
             self._put(found)

@@ -42,6 +42,8 @@ class ServiceRecord:
     tagged_addresses: dict[str, Json] = field(default_factory=dict)
     created: int = 0
     modified: int = 0
+    # What /v1/health last showed, and of which records it was made: they are replaced by writes.
+    shown: tuple[tuple[object, ...], bytes] | None = field(default=None, compare=False, repr=False)
 
     def content(self) -> tuple[object, ...]:
         """What makes a registration a change when it differs."""

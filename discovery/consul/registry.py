@@ -72,7 +72,7 @@ class ConsulRegistry:
         path = "/v1/health/service/" + quote(service, safe="")
         params = [("tag", tag)] if tag is not None else []
         empty: tuple[Endpoint, ...] = ()
-        async for news in self._watch(path, params, empty, schema.endpoints, _keep_endpoints):
+        async for news in self._watch(path, params, empty, schema.Entries(), _keep_endpoints):
             yield Snapshot(service, news.value, news.index, news.stale_since)
 
     async def watch_services(self) -> AsyncIterator[Tags]:

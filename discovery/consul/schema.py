@@ -8,8 +8,8 @@ Malformed, so that garbage is never mistaken for "nobody is there".
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -24,21 +24,18 @@ class Malformed(ValueError):
     """An answer that no Consul agent gives."""
 
 
-@dataclass(slots=True)
-class Node:
+class Node(msgspec.Struct, gc=False):
     Node: str = ""
     Address: str = ""
     Datacenter: str = ""
 
 
-@dataclass(slots=True)
-class Weights:
+class Weights(msgspec.Struct, gc=False):
     Passing: int = 1
     Warning: int = 1
 
 
-@dataclass(slots=True)
-class Service:
+class Service(msgspec.Struct, gc=False):
     ID: str
     Service: str
     Address: str = ""
@@ -48,56 +45,92 @@ class Service:
     Weights: Weights | None = None
 
 
-@dataclass(slots=True)
-class CheckState:
+class CheckState(msgspec.Struct, gc=False):
     CheckID: str = ""
     Status: str = ""
 
 
-@dataclass(slots=True)
-class Entry:
+class Entry(msgspec.Struct, gc=False):
     """One element of /v1/health/service/<name>."""
 
     Service: Service
-    Node: Node = field(default_factory=Node)
+    Node: Node = msgspec.field(default_factory=Node)
     Checks: list[CheckState] | None = None
 
 
-_ENTRIES = msgspec.json.Decoder(list[Entry])
+_ENTRY = msgspec.json.Decoder(Entry)
+_ENTRIES = msgspec.json.Decoder(list[msgspec.Raw])
 _SERVICES = msgspec.json.Decoder(dict[str, list[str] | None])
 _AGENT_SERVICE = msgspec.json.Decoder(Service)
 
 
 def endpoints(body: bytes) -> tuple[Endpoint, ...]:
     """The endpoints of a /v1/health/service answer, sorted by id."""
-    try:
-        entries = _ENTRIES.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Malformed(f"not an answer of /v1/health/service: {error}") from error
-    # A service id is unique on one node only.
-    owners = Counter(entry.Service.ID for entry in entries)
-    found = [
-        _endpoint(entry, unique=owners[entry.Service.ID] == 1)
-        for entry in entries
-        if entry.Service.Port > 0 and (entry.Service.Address or entry.Node.Address)
-    ]
-    found.sort(key=lambda endpoint: endpoint.id)
-    return tuple(found)
+    return Entries()(body)
 
 
-def _endpoint(entry: Entry, *, unique: bool) -> Endpoint:
-    service = entry.Service
+class Entries:
+    """
+    Reads the answers of one watch, which Consul gives whole each time.
+
+    Entries at the front and at the back that are as they were are not read again, so that one
+    change among ten thousand costs a comparison of bytes, and unchanged endpoints stay the same
+    objects.
+    """
+
+    def __init__(self) -> None:
+        self._raw: list[msgspec.Raw] = []
+        self._read: list[tuple[str, str, Endpoint | None]] = []
+
+    def __call__(self, body: bytes) -> tuple[Endpoint, ...]:
+        try:
+            raw = _ENTRIES.decode(body)
+            front = _alike(raw, self._raw)
+            back = _alike(raw[front:][::-1], self._raw[front:][::-1])
+            middle = [_read(_ENTRY.decode(one)) for one in raw[front : len(raw) - back]]
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise Malformed(f"not an answer of /v1/health/service: {error}") from error
+        self._read[front : len(self._read) - back] = middle
+        self._raw = raw
+        # A service id is unique on one node only.
+        owners = Counter(service_id for service_id, _, _ in self._read)
+        found = [
+            endpoint if owners[service_id] == 1 else replace(endpoint, id=f"{service_id}@{node}")
+            for service_id, node, endpoint in self._read
+            if endpoint is not None
+        ]
+        found.sort(key=lambda endpoint: endpoint.id)
+        return tuple(found)
+
+
+def _alike(some: Sequence[msgspec.Raw], others: Sequence[msgspec.Raw]) -> int:
+    """How many at the beginning of both are the same."""
+    count = 0
+    for one, other in zip(some, others, strict=False):
+        if one != other:
+            break
+        count += 1
+    return count
+
+
+def _read(entry: Entry) -> tuple[str, str, Endpoint | None]:
+    """Service id, node and endpoint; None where nothing says how to call it."""
+    service, node = entry.Service, entry.Node
+    host = service.Address or node.Address
+    if service.Port <= 0 or not host:
+        return service.ID, node.Node, None
     health = worst(entry.Checks or ())
     weights = service.Weights or Weights()
-    return Endpoint(
-        service.ID if unique else f"{service.ID}@{entry.Node.Node}",
-        service.Address or entry.Node.Address,
+    endpoint = Endpoint(
+        service.ID,
+        host,
         service.Port,
         tuple(service.Tags or ()),
         service.Meta or {},
         max(0, weights.Warning if health is Health.WARNING else weights.Passing),
         health,
     )
+    return service.ID, node.Node, endpoint
 
 
 def worst(checks: Iterable[CheckState]) -> Health:
