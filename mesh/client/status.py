@@ -14,15 +14,11 @@ from typing import Any
 
 import grpc
 import grpc.aio
-from google.protobuf import any_pb2, duration_pb2
-from google.rpc import error_details_pb2, status_pb2
 
-from mesh.errors import CallFailed, Code, MeshError, Processed, StatusError
+from mesh.errors import CallFailed, Code, MeshError, Processed
+from mesh.status import CODES, GRPC_CODES, Pairs, to_trailing
 
 LOCALLY_CANCELLED = "Locally cancelled by application!"
-DETAILS_KEY = "grpc-status-details-bin"
-STATUS = {Code(status.value[0]): status for status in grpc.StatusCode}
-CODE = {status: code for code, status in STATUS.items()}
 
 
 class RpcFailed(grpc.aio.AioRpcError):
@@ -30,7 +26,7 @@ class RpcFailed(grpc.aio.AioRpcError):
 
     def __init__(self, error: MeshError) -> None:
         super().__init__(
-            STATUS[error.code],
+            GRPC_CODES[error.code],
             grpc.aio.Metadata(),
             grpc.aio.Metadata(*trailing(error)),
             details=error.message,
@@ -50,7 +46,7 @@ class BlockingRpcFailed(grpc.RpcError, grpc.Call):
         self.error = error
 
     def code(self) -> grpc.StatusCode:
-        return STATUS[self.error.code]
+        return GRPC_CODES[self.error.code]
 
     def details(self) -> str:
         return self.error.message
@@ -84,7 +80,7 @@ def failed(error: Any, processed: Processed = Processed.UNKNOWN) -> CallFailed:
     A server that stops may answer CANCELLED to calls in flight (grpc/grpc#41785): nobody here
     cancelled, so to the flow it is a server that went away.
     """
-    code = CODE[error.code()]
+    code = CODES[error.code()]
     return CallFailed(
         Code.UNAVAILABLE if code is Code.CANCELLED else code,
         error.details() or "",
@@ -107,40 +103,8 @@ def surface_blocking(error: MeshError) -> grpc.RpcError:
     return source if isinstance(source, grpc.RpcError) else BlockingRpcFailed(error)
 
 
-def trailing(error: MeshError) -> tuple[tuple[str, str | bytes], ...]:
+def trailing(error: MeshError) -> Pairs:
     """Trailing metadata that says who failed and why: what came from the server, else ErrorInfo."""
     if isinstance(error, CallFailed) and error.trailing:
         return error.trailing
-    return ((DETAILS_KEY, rich_status(error).SerializeToString()),)
-
-
-def rich_status(error: MeshError) -> status_pb2.Status:
-    """google.rpc.Status with ErrorInfo, and RetryInfo when the error knows when to come back."""
-    messages: list[Any] = [
-        error_details_pb2.ErrorInfo(
-            reason=error.reason or error.code.name,
-            domain=error.domain,
-            metadata=dict(error.metadata),
-        )
-    ]
-    if error.retry_after is not None:
-        delay = duration_pb2.Duration()
-        delay.FromMilliseconds(max(0, round(error.retry_after * 1000)))
-        messages.append(error_details_pb2.RetryInfo(retry_delay=delay))
-    if isinstance(error, StatusError):
-        if error.fields:
-            violation = error_details_pb2.BadRequest.FieldViolation
-            messages.append(
-                error_details_pb2.BadRequest(
-                    field_violations=[
-                        violation(field=field, description=text) for field, text in error.fields
-                    ]
-                )
-            )
-        messages.extend(error.details)
-    status = status_pb2.Status(code=int(error.code), message=error.message)
-    for message in messages:
-        packed = any_pb2.Any()
-        packed.Pack(message)
-        status.details.append(packed)
-    return status
+    return to_trailing(error)

@@ -13,7 +13,7 @@ __all__ = ["Limits", "Server"]
 
 
 def __getattr__(name: str) -> object:
-    # Lazily, so that mesh.server.status costs a client no health service and no reflection.
+    # Lazily: a part of it costs nobody health service and reflection.
     if name in __all__:
         return getattr(import_module(f"mesh.server.{name.lower()}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

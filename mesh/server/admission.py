@@ -19,7 +19,7 @@ from mesh.errors import Code, Overloaded, StatusError
 from mesh.inbound import Inbound
 from mesh.policy.adaptive import Concurrency, Slot
 from mesh.policy.criticality import Criticality
-from mesh.server.status import DOMAIN
+from mesh.status import DOMAIN
 
 OVERLOADED = "SERVER_OVERLOADED"
 

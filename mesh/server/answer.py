@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 from google.rpc import status_pb2
 
 from mesh.errors import StatusError
-from mesh.server.status import from_status, to_status
+from mesh.status import from_status, to_status
 
 
 @dataclass(frozen=True, slots=True)

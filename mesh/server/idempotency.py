@@ -35,7 +35,7 @@ from mesh.server.blocking import Handler, awaitable, behaviour_of, shared_pool, 
 from mesh.server.key import fingerprint, key_of
 from mesh.server.ledger import Busy, Database, Ledger, Mark, Transaction
 from mesh.server.owner import new_owner
-from mesh.server.status import DOMAIN
+from mesh.status import DOMAIN
 
 REPLAYED = (("idempotent-replayed", "true"),)
 

@@ -29,8 +29,9 @@ import grpc
 from mesh.errors import Code, DeadlineSpent, StatusError
 from mesh.inbound import INBOUND, Inbound
 from mesh.server.blocking import Handler, awaitable, behaviour_of, shared_pool, with_behaviour
-from mesh.server.status import DOMAIN, grpc_code, to_trailing, translate
+from mesh.server.translate import translate
 from mesh.server.validate import Check
+from mesh.status import DOMAIN, GRPC_CODES, to_trailing
 
 TRACEPARENT_KEY = "traceparent"
 CRITICALITY_KEY = "x-mesh-criticality"
@@ -204,7 +205,7 @@ async def _fail(method: str, context: Any, error: Exception) -> None:
     if context.done():
         raise asyncio.CancelledError from error  # nobody waits for an answer any more
     await context.abort(
-        grpc_code(told.code),
+        GRPC_CODES[told.code],
         told.message,
         (*(context.trailing_metadata() or ()), *to_trailing(told)),
     )

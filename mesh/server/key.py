@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from google.protobuf.message import Message
 
 from mesh.errors import Code, StatusError
-from mesh.server.status import DOMAIN
+from mesh.status import DOMAIN
 
 KEY = "idempotency-key"
 FIELD = "request_id"

@@ -20,7 +20,7 @@ from typing import Any, Protocol, TypeVar
 from mesh.errors import Code, StatusError
 from mesh.server.answer import Answer
 from mesh.server.owner import is_gone
-from mesh.server.status import DOMAIN
+from mesh.status import DOMAIN
 
 T = TypeVar("T")
 

@@ -31,7 +31,7 @@ from shop.payments.v1 import (
 
 from mesh.errors import CallFailed, Code
 from mesh.saga import Refused
-from mesh.server.status import from_error
+from mesh.status import from_error
 from services.orders.domain import Order, Reason
 from services.orders.money import Money
 from services.orders.policies import PATIENT, QUICK

@@ -85,7 +85,7 @@ def test_a_refusal_reaches_the_caller_as_a_status_with_details():
     assert isinstance(error, grpc.aio.AioRpcError)
     assert error.code() is grpc.StatusCode.UNAVAILABLE
     assert error.details() == "circuit is open for another 2.5 s"
-    rich = status_pb2.Status.FromString(dict(error.trailing_metadata())[status.DETAILS_KEY])
+    rich = status_pb2.Status.FromString(dict(error.trailing_metadata())["grpc-status-details-bin"])
     info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
     assert rich.details[0].Unpack(info)
     assert (info.reason, info.domain) == ("CIRCUIT_OPEN", "proxyless")
@@ -124,7 +124,7 @@ def test_a_blocking_refusal_is_a_call_too():
     assert isinstance(error, grpc.Call)
     assert error.code() is grpc.StatusCode.UNAVAILABLE
     assert error.details() == "nobody"
-    assert error.trailing_metadata()[0][0] == status.DETAILS_KEY
+    assert error.trailing_metadata()[0][0] == "grpc-status-details-bin"
     assert not error.is_active()
 
 

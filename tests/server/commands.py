@@ -12,16 +12,19 @@ import grpc
 from mesh.errors import Code, StatusError
 from mesh.server import Server
 from mesh.server.idempotency import Idempotency, keep
-from mesh.server.status import from_error
+from mesh.status import from_error
 from mesh.store import Database
+from mesh.store.migrate import COUNTED
 from tests.server.echo import Echo, EchoStub, Text
 
 REUSED = "IDEMPOTENCY_KEY_REUSED"
 IN_PROGRESS = "IDEMPOTENCY_IN_PROGRESS"
 
+EFFECT = f"create table effect (place {COUNTED}, text text not null)"
+
 
 async def effects(database: Database) -> list[str]:
-    rows = await database.read(lambda tx: tx.fetch("select text from effect order by rowid"))
+    rows = await database.read(lambda tx: tx.fetch("select text from effect order by place"))
     return [row["text"] for row in rows]
 
 
@@ -46,7 +49,7 @@ class Commands(Echo):
         reply = Text(text=request.text, number=run)
 
         async def work(tx: Any) -> None:
-            await tx.execute("insert into effect values ($1)", request.text)
+            await tx.execute("insert into effect (text) values ($1)", request.text)
 
         await self.database.transaction(work)
         return reply
@@ -63,7 +66,7 @@ class Kept(Commands):
         reply = Text(text=request.text, number=self.runs)
 
         async def work(tx: Any) -> None:
-            await tx.execute("insert into effect values ($1)", request.text)
+            await tx.execute("insert into effect (text) values ($1)", request.text)
             await keep(tx, reply, final=self.final)
 
         await self.database.transaction(work)

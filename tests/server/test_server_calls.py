@@ -11,7 +11,7 @@ import pytest
 
 from mesh.inbound import INBOUND, Inbound
 from mesh.server import Limits, Server
-from mesh.server.status import from_error
+from mesh.status import from_error
 from tests.server.echo import SERVICE, Echo, Text
 from tests.server.serving import REFUSED, Serving, drained, failure
 

@@ -9,7 +9,7 @@ import pytest
 from google.rpc import error_details_pb2
 
 from mesh.errors import BulkheadFull, CallFailed, CircuitOpen, Code, StatusError
-from mesh.server.status import detail, error_info, from_error, from_trailing, retry_after
+from mesh.status import detail, error_info, from_error, from_trailing, retry_after
 from mesh.store import StoreBusy, StoreError
 from tests.server.echo import Echo, Text
 from tests.server.serving import REFUSED, Serving, drained, failure

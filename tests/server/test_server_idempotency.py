@@ -12,7 +12,7 @@ import pytest
 from mesh.errors import Code, StatusError
 from mesh.server.idempotency import current_key, is_read
 from mesh.server.key import fingerprint
-from mesh.server.status import from_error
+from mesh.status import from_error
 from tests.server.commands import IN_PROGRESS, REUSED, Commands, answer, effects, key, serving
 from tests.server.echo import SERVICE, Text
 

@@ -19,7 +19,7 @@ from discovery.memory import MemoryRegistry
 from mesh.errors import PolicyError
 from mesh.server import Limits, Server
 from mesh.server.address import reachable
-from mesh.server.status import from_error
+from mesh.status import from_error
 from tests.server.echo import SERVICE, Echo, EchoStub, Text
 
 SERVING = health_pb2.HealthCheckResponse.SERVING

@@ -11,7 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from mesh.errors import Code
 from mesh.server import Limits, Server
-from mesh.server.status import from_error
+from mesh.status import from_error
 from tests.server.echo import Echo, EchoStub, Text
 
 

@@ -1,11 +1,11 @@
 """
-Errors to google.rpc.Status and back: the one edge where they change shape.
+Errors as google.rpc.Status and back, and codes as grpc's and back: what clients and servers share.
 
-    handler raises -> translate() -> MeshError -> to_status() -> grpc-status-details-bin
-    trailing metadata -> from_trailing() -> google.rpc.Status -> error_info(), retry_after()
+    MeshError --to_status--> google.rpc.Status --to_trailing--> grpc-status-details-bin
+    trailing metadata --from_trailing--> google.rpc.Status --from_status--> StatusError
 
-Two rules for a changer: text of an exception that was not written for callers never leaves the
-process, and every status that leaves carries google.rpc.ErrorInfo (AIP-193).
+Every status that leaves carries google.rpc.ErrorInfo (AIP-193), and fits into the trailers that
+clients take.
 """
 
 from __future__ import annotations
@@ -18,89 +18,24 @@ from google.protobuf import any_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2
 
-from mesh.errors import CallFailed, Code, MeshError, Rejected, StatusError
+from mesh.errors import Code, MeshError, StatusError
 
 DETAILS_KEY = "grpc-status-details-bin"
-DOMAIN = "proxyless"
+DOMAIN = MeshError.domain
 
 # A client refuses trailers above 8 KiB (grpc's soft limit for metadata), base64 included.
 MAX_STATUS_BYTES = 4096
 MAX_MESSAGE_CHARACTERS = 1024
 
-# What a failed call to somebody else means for our own caller.  A status that blames the sender of
-# the request blames us, not our caller: INTERNAL.  A handler that means NOT_FOUND says so itself.
-DOWNSTREAM: dict[Code, tuple[Code, str]] = {
-    Code.UNAVAILABLE: (Code.UNAVAILABLE, "a service needed for this call is unavailable"),
-    # A stopping server answers CANCELLED to calls in flight (grpc/grpc#41785); we did not cancel.
-    Code.CANCELLED: (Code.UNAVAILABLE, "a service needed for this call is unavailable"),
-    Code.DEADLINE_EXCEEDED: (
-        Code.DEADLINE_EXCEEDED,
-        "a service needed for this call did not answer in time",
-    ),
-    Code.RESOURCE_EXHAUSTED: (
-        Code.RESOURCE_EXHAUSTED,
-        "a service needed for this call is overloaded",
-    ),
-    Code.ABORTED: (Code.ABORTED, "a service needed for this call gave way to another one"),
-}
-
-# The same for an error of this process (the database is busy, ...).
-PRIVATE: dict[Code, str] = {
-    Code.UNAVAILABLE: "temporarily unavailable",
-    Code.DEADLINE_EXCEEDED: "not done in time",
-    Code.RESOURCE_EXHAUSTED: "overloaded",
-    Code.ABORTED: "gave way to another call",
-}
+GRPC_CODES: dict[Code, grpc.StatusCode] = {Code(each.value[0]): each for each in grpc.StatusCode}
+CODES: dict[grpc.StatusCode, Code] = {each: code for code, each in GRPC_CODES.items()}
 
 M = TypeVar("M", bound=Message)
+Pairs = tuple[tuple[str, str | bytes], ...]
 Trailing = Iterable[tuple[str, str | bytes]] | None
 
 
-def grpc_code(code: Code) -> grpc.StatusCode:
-    return GRPC_CODES[code]
-
-
-GRPC_CODES: dict[Code, grpc.StatusCode] = {Code(each.value[0]): each for each in grpc.StatusCode}
-
-
-def translate(error: Exception) -> MeshError:
-    """What a caller may know of *error*; a StatusError is already written for them."""
-    if isinstance(error, CallFailed):
-        return _downstream(error.code, from_trailing(error.trailing))
-    if isinstance(error, StatusError | Rejected):
-        return error
-    if isinstance(error, MeshError):
-        return _private(error)
-    if isinstance(error, grpc.RpcError) and isinstance(error, grpc.Call):
-        return _downstream(Code(error.code().value[0]), from_trailing(error.trailing_metadata()))
-    if isinstance(error, grpc.aio.AioRpcError):
-        trailing = tuple(error.trailing_metadata() or ())
-        return _downstream(Code(error.code().value[0]), from_trailing(trailing))
-    return StatusError(Code.INTERNAL, "internal error", reason="INTERNAL", domain=DOMAIN)
-
-
-def _private(error: MeshError) -> StatusError:
-    """What may be known of an error inside: not its text, which may name files and hosts."""
-    if error.code not in PRIVATE:
-        return StatusError(Code.INTERNAL, "internal error", reason="INTERNAL", domain=DOMAIN)
-    return StatusError(
-        error.code,
-        PRIVATE[error.code],
-        reason=error.reason or error.code.name,
-        domain=error.domain,
-        retry_after=error.retry_after,
-    )
-
-
-def _downstream(code: Code, status: status_pb2.Status | None) -> StatusError:
-    ours, message = DOWNSTREAM.get(code, (Code.INTERNAL, "internal error"))
-    reason = f"DOWNSTREAM_{code.name}" if ours is not Code.INTERNAL else "INTERNAL"
-    info = error_info(status)
-    # The mesh's own reasons (CIRCUIT_OPEN, NO_ENDPOINT, ...) are public: callers act on them.
-    if info is not None and info.domain == DOMAIN and ours is code:
-        reason = info.reason
-    after = retry_after(status) if ours is not Code.INTERNAL else None
-    return StatusError(ours, message, reason=reason, domain=DOMAIN, retry_after=after)
+# -- out
 
 
 def to_status(error: MeshError) -> status_pb2.Status:
@@ -137,9 +72,12 @@ def retry_info(seconds: float) -> error_details_pb2.RetryInfo:
     return info
 
 
-def to_trailing(error: MeshError) -> tuple[tuple[str, str | bytes], ...]:
+def to_trailing(error: MeshError) -> Pairs:
     """The trailing metadata that carries *error*."""
     return ((DETAILS_KEY, to_status(error).SerializeToString()),)
+
+
+# -- in
 
 
 def from_trailing(trailing: Trailing) -> status_pb2.Status | None:
