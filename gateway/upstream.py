@@ -36,11 +36,8 @@ class Upstream(mesh.Channel):
     def stub(self, rpc: Rpc, request: Any, reply: Any) -> Any:
         """What calls `rpc`, with the message classes of its contract."""
         make = getattr(self, rpc.kind.value)
-        made = make(
+        return make(
             rpc.path,
             request_serializer=request.SerializeToString,
             response_deserializer=reply.FromString,
         )
-        # A mesh callable reads its contract from generated code alone; this one was reflected.
-        made._method, made._keyed = self.contracts(rpc.path, rpc.kind)  # noqa: SLF001
-        return made

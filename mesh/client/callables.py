@@ -48,7 +48,7 @@ class MultiCallable:
         self._path = method
         self._deserializer = response_deserializer
         self._registered = _registered_method
-        self._method, self._keyed = contract.read(method, self.kind)
+        self._method, self._keyed = channel.contracts(method, self.kind)
 
     def on(self, channel: grpc.aio.Channel) -> Any:
         """The same method on a real channel; streamed requests come to it serialized."""

@@ -23,7 +23,8 @@ import grpc.aio
 import discovery
 from discovery.model import Endpoint, Snapshot
 from discovery.registry import Registry
-from mesh.client import callables
+from mesh.call import Kind, Method
+from mesh.client import callables, contract
 from mesh.client import target as targets
 from mesh.client.flows import flows
 from mesh.client.follow import follow
@@ -197,6 +198,10 @@ class Channel(grpc.aio.Channel):
             await self._changed.wait()
 
     # -- what stubs call
+
+    def contracts(self, path: str, kind: Kind) -> tuple[Method, bool]:
+        """What is known of a method, and whether its requests carry a key; see contract.read."""
+        return contract.read(path, kind)
 
     def unary_unary(self, *method: Any, **method_too: Any) -> callables.UnaryUnary:
         return callables.UnaryUnary(self, *method, **method_too)

@@ -24,6 +24,8 @@ import grpc
 import discovery
 from discovery.model import Endpoint, Snapshot
 from discovery.registry import Registry
+from mesh.call import Kind, Method
+from mesh.client import contract
 from mesh.client import sync_callables as callables
 from mesh.client import target as targets
 from mesh.client.flows import flows
@@ -180,6 +182,10 @@ class SyncChannel(grpc.Channel):
         self._watchers.remove(callback)
 
     # -- what stubs call
+
+    def contracts(self, path: str, kind: Kind) -> tuple[Method, bool]:
+        """What is known of a method, and whether its requests carry a key; see contract.read."""
+        return contract.read(path, kind)
 
     def unary_unary(self, *method: Any, **method_too: Any) -> callables.SyncUnaryUnary:
         return callables.SyncUnaryUnary(self, *method, **method_too)
