@@ -1,0 +1,226 @@
+"""
+What discovery costs at scale: an embedded agent with ten thousand instances, and who watches them.
+
+    .venv/bin/python -m scripts.measuring.discovery [--services 1000] [--instances 10] [--json]
+
+many    SERVICES x INSTANCES in one agent; one of them changes, and a watch of its service sees it
+one     all of them under one name: from the change to the first pick that knows it
+links   real connections of one client; one endpoint changes, and that many channels are opened
+
+Delays are from before the change is sent to after it is known; CPU is user and system time of the
+agent's process and of this one, for each change.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import aiohttp
+import grpc.aio
+
+from discovery import Endpoint, Registry, Snapshot, connect
+from mesh.call import Call, Method
+from mesh.client.pool import Pool
+from mesh.column import Memory
+
+CHANGES = 100
+LINKS = 200
+AT_ONCE = 32
+TICKS = os.sysconf("SC_CLK_TCK")
+Findings = dict[str, float]
+
+
+class Agent:
+    """The embedded agent as a process, measured from outside."""
+
+    def __init__(self, pid: int, origin: str, session: aiohttp.ClientSession) -> None:
+        self.origin = origin
+        self._proc = Path(f"/proc/{pid}")
+        self._session = session
+
+    def cpu(self) -> float:
+        """Seconds of user and system time."""
+        fields = (self._proc / "stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS
+
+    def megabytes(self) -> float:
+        return pss(self._proc)
+
+    async def put(self, path: str, body: Any = None) -> None:
+        async with self._session.put(self.origin + path, json=body) as response:
+            response.raise_for_status()
+
+    async def register(self, name: str, number: int) -> None:
+        address = f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}"
+        check = {"TTL": "1h", "Status": "passing"}
+        body = {"Name": name, "ID": f"{name}-{number}", "Address": address, "Port": 50051}
+        body |= {"Tags": ["grpc"], "Meta": {"zone": "a", "version": "1"}, "Check": check}
+        await self.put("/v1/agent/service/register", body)
+
+
+def pss(process: Path = Path("/proc/self")) -> float:
+    """Megabytes, shared pages in parts."""
+    for line in (process / "smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+@asynccontextmanager
+async def agent() -> AsyncIterator[Agent]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "discovery.agent", "--port", "0", "--log-level", "warning"),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        assert process.stdout is not None
+        port = (await process.stdout.readline()).decode().rsplit(":", 1)[1].strip()
+        connector = aiohttp.TCPConnector(limit=AT_ONCE)
+        async with aiohttp.ClientSession(connector=connector) as session:
+            yield Agent(process.pid, f"http://127.0.0.1:{port}", session)
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def registered(measured: Agent, names: list[tuple[str, int]]) -> float:
+    """Register them all; how many a second."""
+    begun, waiting = time.perf_counter(), iter(names)
+
+    async def worker() -> None:
+        for name, number in waiting:
+            await measured.register(name, number)
+
+    await asyncio.gather(*(worker() for _ in range(AT_ONCE)))
+    return len(names) / (time.perf_counter() - begun)
+
+
+async def changes(
+    measured: Agent, registry: Registry, chosen: list[tuple[str, int]], know: Callable[[Any], None]
+) -> Findings:
+    """One instance after the other falls and rises again; `know` is what a client does with it."""
+    delays = []
+    agent_cpu, own_cpu = measured.cpu(), time.process_time()
+    for name, number in chosen:
+        snapshots = cast(AsyncGenerator[Snapshot, None], registry.watch(name))
+        async with aclosing(snapshots) as watch:
+            know(await anext(watch))
+            for verb in ("fail", "pass"):
+                seen = asyncio.ensure_future(anext(watch))
+                await asyncio.sleep(0.02)  # so that the query blocks, as in life
+                begun = time.perf_counter()
+                path = f"/v1/agent/check/{verb}/service:{name}-{number}"
+                told = asyncio.ensure_future(measured.put(path))
+                know(await seen)
+                delays.append(time.perf_counter() - begun)
+                await told
+    count = len(delays)
+    return {
+        "delay ms p50": 1e3 * statistics.median(delays),
+        "delay ms p99": 1e3 * sorted(delays)[int(count * 0.99)],
+        "agent CPU ms": 1e3 * (measured.cpu() - agent_cpu) / count,
+        "client CPU ms": 1e3 * (time.process_time() - own_cpu) / count,
+        "agent MB": measured.megabytes(),
+        "client MB": pss(),
+    }
+
+
+async def many(services: int, instances: int) -> Findings:
+    names = [(f"service-{one}", number) for one in range(services) for number in range(instances)]
+    async with agent() as measured, connect(measured.origin.replace("http", "consul")) as registry:
+        idle = measured.megabytes()
+        rate = await registered(measured, names)
+        found = await changes(measured, registry, names[:: len(names) // CHANGES], lambda _: None)
+    return {"registered a second": rate, "agent MB idle": idle} | found
+
+
+async def one(endpoints: int) -> Findings:
+    memory, call = Memory(), Call(Method("/bench.Echo/Say"))
+
+    def know(snapshot: Snapshot) -> None:
+        """Up to the first pick: every endpoint counts as connected, whoever is new included."""
+        before = memory.pool.members.keys()
+        new = [found for found in snapshot.endpoints if found.id not in before]
+        memory.publish(snapshot)
+        for endpoint in new:
+            memory.set_ready(endpoint.id, True)
+        assert memory.pick(call, 0.0) is not None
+
+    names = [("orders", number) for number in range(endpoints)]
+    async with agent() as measured, connect(measured.origin.replace("http", "consul")) as registry:
+        await registered(measured, names)
+        return await changes(measured, registry, names[:: endpoints // 10], know)
+
+
+async def links(count: int = LINKS) -> Findings:
+    """A client with so many real connections; each change moves one endpoint to a new address."""
+    server = grpc.aio.server()
+    port = server.add_insecure_port("127.0.0.1:0")
+    second = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    ready, all_ready = set[str](), asyncio.Event()
+
+    def hear(endpoint: Endpoint, well: bool | None) -> None:
+        if well:
+            ready.add(endpoint.id)
+        if len(ready) == count:
+            all_ready.set()
+
+    pool = Pool(hear)
+    endpoints = [Endpoint(f"orders-{number}", "127.0.0.1", port) for number in range(count)]
+    pool.follow(endpoints)
+    await all_ready.wait()
+    before, opened = dict(pool.links), 0
+    begun = time.process_time()
+    for number in range(10):
+        endpoints[number] = replace(endpoints[number], port=second)
+        pool.follow(endpoints)
+        opened += sum(pool.links[name] is not link for name, link in before.items())
+        before = dict(pool.links)
+    spent = time.process_time() - begun
+    await pool.close()
+    await server.stop(0)
+    return {"links": count, "opened a change": opened / 10, "client CPU ms": 1e3 * spent / 10}
+
+
+async def measure(services: int, instances: int) -> dict[str, Findings]:
+    """All parts; prints each as it is known."""
+    said: dict[str, Findings] = {}
+    parts: list[tuple[str, Callable[[], Awaitable[Findings]]]] = [
+        (f"many: {services} services x {instances}", lambda: many(services, instances)),
+        (f"one: {services * instances} endpoints", lambda: one(services * instances)),
+        (f"links: {LINKS} connections", links),
+    ]
+    for name, part in parts:
+        said[name] = await part()
+        print(name)
+        for what, value in said[name].items():
+            print(f"    {what:22} {value:10.2f}", flush=True)
+    return said
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="discovery", description=__doc__.partition("\n\n")[0])
+    parser.add_argument("--services", type=int, default=1000)
+    parser.add_argument("--instances", type=int, default=10, help="of each service")
+    parser.add_argument("--json", action="store_true", help="print the findings as JSON at the end")
+    asked = parser.parse_args(arguments)
+    found = asyncio.run(measure(asked.services, asked.instances))
+    if asked.json:
+        print(json.dumps(found, indent=2))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
