@@ -33,7 +33,7 @@ from mesh.server import ledger as rows
 from mesh.server.answer import Answer, pack, unpack
 from mesh.server.blocking import Handler, awaitable, behaviour_of, shared_pool, with_behaviour
 from mesh.server.key import fingerprint, key_of
-from mesh.server.ledger import Busy, Database, Ledger, Mark, Transaction
+from mesh.server.ledger import FREE, Busy, Database, Found, Ledger, Mark, Transaction
 from mesh.server.owner import new_owner
 from mesh.status import DOMAIN
 
@@ -161,7 +161,7 @@ class Idempotency(grpc.aio.ServerInterceptor):
         patience = self._wait if remaining is None else min(self._wait, remaining)
         give_up = time.monotonic() + patience
         while True:
-            found = await self._database.transaction(lambda tx: self._ledger.claim(tx, mark))
+            found = await self._try(mark)
             if isinstance(found, Answer):
                 return found
             if not isinstance(found, Busy):
@@ -169,6 +169,19 @@ class Idempotency(grpc.aio.ServerInterceptor):
             if time.monotonic() >= give_up:
                 raise _in_progress("the first call with this idempotency key is still running")
             await self._settled(mark, found, give_up)
+
+    async def _try(self, mark: Mark) -> Found:
+        """One claim, which is given back when the caller has gone before it was answered."""
+        claiming = asyncio.ensure_future(
+            self._database.transaction(lambda tx: self._ledger.claim(tx, mark))
+        )
+        try:
+            return await asyncio.shield(claiming)
+        except asyncio.CancelledError:
+            (found,) = await asyncio.gather(claiming, return_exceptions=True)
+            if found is FREE:
+                await self._give_up(mark)
+            raise
 
     async def _settled(self, mark: Mark, busy: Busy, give_up: float) -> None:
         """Until the first call has ended, its lease is over, or patience is."""

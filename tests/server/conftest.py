@@ -8,10 +8,18 @@ from pathlib import Path
 import pytest
 
 from mesh.store import Database, connect
+from tests.server.commands import EFFECT
+from tests.store.postgresql import DATABASES, new_url
+
+
+@pytest.fixture(params=DATABASES)
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty database, of each sort in turn."""
+    return new_url(request.param, tmp_path / "echo.db")
 
 
 @pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    async with connect(f"sqlite:///{tmp_path}/echo.db") as opened:
-        await opened.migrate("effects", ["create table effect (text text not null)"])
+async def database(url: str) -> AsyncIterator[Database]:
+    async with connect(url) as opened:
+        await opened.migrate("effects", [EFFECT])
         yield opened

@@ -20,7 +20,7 @@ from mesh.server.idempotency import Idempotency, keep
 from mesh.server.ledger import FREE, Ledger, Mark
 from mesh.server.owner import is_gone, new_owner
 from mesh.store import Database, connect
-from tests.server.commands import IN_PROGRESS, Commands, Kept, answer, effects, key, serving
+from tests.server.commands import EFFECT, IN_PROGRESS, Commands, Kept, answer, effects, key, serving
 from tests.server.echo import EchoStub, Text
 
 
@@ -100,13 +100,12 @@ async def test_who_lost_its_lease_cannot_commit_an_effect(database):
     assert await effects(database) == []
 
 
-async def test_of_two_instances_that_race_one_runs(tmp_path):
-    url = f"sqlite:///{tmp_path}/shared.db"
+async def test_of_two_instances_that_race_one_runs(url):
     async with AsyncExitStack() as stack:
         echoes, instances = [], []
         for _ in range(2):
             database = await stack.enter_async_context(connect(url))
-            await database.migrate("effects", ["create table effect (text text not null)"])
+            await database.migrate("effects", [EFFECT])
             instances.append(Commands(database))
             echoes.append(await stack.enter_async_context(serving(instances[-1])))
         said = await asyncio.gather(
@@ -172,8 +171,7 @@ asyncio.run(main())
 """
 
 
-async def test_the_key_of_a_killed_owner_is_free_at_once(tmp_path):
-    url = f"sqlite:///{tmp_path}/shared.db"
+async def test_the_key_of_a_killed_owner_is_free_at_once(url):
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",
@@ -181,7 +179,7 @@ async def test_the_key_of_a_killed_owner_is_free_at_once(tmp_path):
         stdout=asyncio.subprocess.PIPE,
     )
     async with connect(url) as database:
-        await database.migrate("effects", ["create table effect (text text not null)"])
+        await database.migrate("effects", [EFFECT])
         async with serving(Commands(database)) as echo:
             address = (await asyncio.wait_for(process.stdout.readline(), 20)).decode().strip()
             async with grpc.aio.insecure_channel(address) as channel:
@@ -221,7 +219,7 @@ class Faulty(Commands):
             await asyncio.sleep(self.random.uniform(0.0, 0.1))
 
         async def work(tx: Any) -> None:
-            await tx.execute("insert into effect values ($1)", request.text)
+            await tx.execute("insert into effect (text) values ($1)", request.text)
             await keep(tx, Text(text=request.text, number=1))
 
         await self.database.transaction(work)
@@ -232,16 +230,15 @@ class Faulty(Commands):
 
 @pytest.mark.parametrize("seed", range(3))
 async def test_in_a_storm_of_duplicates_faults_and_deadlines_each_effect_happens_once(
-    tmp_path, seed, caplog
+    url, seed, caplog
 ):
     caplog.set_level(logging.CRITICAL)
-    url = f"sqlite:///{tmp_path}/shared.db"
     dice = Random(seed)
     async with AsyncExitStack() as stack:
         echoes = []
         for _ in range(2):
             database = await stack.enter_async_context(connect(url))
-            await database.migrate("effects", ["create table effect (text text not null)"])
+            await database.migrate("effects", [EFFECT])
             servicer = Faulty(database, seed)
             echoes.append(await stack.enter_async_context(serving(servicer)))
 
