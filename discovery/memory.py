@@ -29,6 +29,7 @@ class MemoryRegistry:
         self._index = 1
         self._instances: dict[str, Instance] = {}
         self._health: dict[str, Health] = {}
+        self._keys: dict[str, bytes] = {}
         self._watchers: set[_Watcher] = set()
 
     async def __aenter__(self) -> Self:
@@ -89,6 +90,24 @@ class MemoryRegistry:
                     seen = services
                     yield services
                 await watcher.changed()
+
+    def set_key(self, key: str, value: bytes | None) -> None:
+        """Keep `value` under `key`; None takes it away."""
+        with self._changing():
+            if value is None:
+                self._keys.pop(key, None)
+            else:
+                self._keys[key] = value
+
+    async def watch_key(self, key: str) -> AsyncIterator[bytes | None]:
+        with self._watching() as watcher:
+            value = self._keys.get(key)
+            yield value
+            while True:
+                await watcher.changed()
+                if self._keys.get(key) != value:
+                    value = self._keys.get(key)
+                    yield value
 
     def _snapshot(self, service: str, tag: str | None) -> Snapshot:
         with self._lock:

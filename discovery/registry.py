@@ -18,7 +18,7 @@ import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 from urllib.parse import urlsplit
 
 from discovery.errors import DiscoveryError
@@ -61,6 +61,15 @@ class Registry(Protocol):
 
     def watch_services(self) -> AsyncIterator[Tags]:
         """Every service's name and tags at once, then again after every change."""
+        ...
+
+
+@runtime_checkable
+class Keys(Protocol):
+    """What a registry that keeps keys and values can do besides: Consul, and memory."""
+
+    def watch_key(self, key: str) -> AsyncIterator[bytes | None]:
+        """The value of `key` at once, None while it is not there, then again after every change."""
         ...
 
 

@@ -21,6 +21,7 @@ from urllib.parse import quote
 from discovery.consul import schema
 from discovery.consul.client import Answer, Client, Unreachable
 from discovery.consul.desk import ConsulDesk
+from discovery.consul.keys import watch_key
 from discovery.consul.settings import Settings
 from discovery.consul.watching import News, Query, Watching
 from discovery.lease import keep
@@ -84,6 +85,9 @@ class ConsulRegistry:
             if news.value != seen:
                 seen = news.value
                 yield news.value
+
+    def watch_key(self, key: str) -> AsyncIterator[bytes | None]:
+        return watch_key(self.client, key)
 
     async def _watch(
         self,
