@@ -16,7 +16,7 @@ from contextlib import aclosing, suppress
 from http import HTTPStatus
 from typing import Any
 
-from gateway import openapi, websocket
+from gateway import docs, openapi, websocket
 from gateway.catalog import Catalog, Entry
 from gateway.exchange import (
     JSON,
@@ -61,6 +61,7 @@ class App:
             "/readyz": self._readyz,
             "/openapi.json": self._openapi,
             "/docs": self._docs,
+            **docs.files(),
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -208,8 +209,7 @@ class App:
         return Answer(200, list(JSON), openapi.document(self.catalog))
 
     def _docs(self, _: Exchange) -> Answer:
-        html = (b"content-type", b"text/html; charset=utf-8")
-        return Answer(200, [html], openapi.page(self.catalog))
+        return docs.page(self.catalog)
 
 
 class _Counted:

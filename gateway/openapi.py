@@ -7,7 +7,6 @@ first; fields that no body holds are query parameters, nested ones with dots.
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
@@ -79,22 +78,6 @@ def document(catalog: Catalog) -> bytes:
     return _document(tuple(catalog.router.entries))
 
 
-def page(catalog: Catalog) -> bytes:
-    """A plain page that names every operation; it needs no script and no other host."""
-    rows = "".join(
-        f"<tr><td><code>{html.escape(entry.http_method)}</code></td>"
-        f"<td><code>{html.escape(str(entry.template))}</code></td>"
-        f"<td>{html.escape(_summary(_comment(entry)))}</td></tr>"
-        for entry in sorted(catalog.router.entries, key=lambda entry: str(entry.template))
-    )
-    return (
-        "<!doctype html><html lang=en><meta charset=utf-8><title>API</title>"
-        "<style>body{font:16px/1.5 system-ui;margin:2rem}td{padding:.2rem 1rem .2rem 0}</style>"
-        "<h1>API</h1><p>The whole contract: <a href=/openapi.json>openapi.json</a></p>"
-        f"<table>{rows}</table></html>"
-    ).encode()
-
-
 def _path(entry: Entry, shapes: dict[str, tuple[str, list[str]]]) -> tuple[str, list[str]]:
     """The path as OpenAPI writes it, and its variables' names; one for all of the same shape."""
     parts, names = [], []
@@ -116,7 +99,7 @@ def _page(entry: PageRoute, names: list[str]) -> dict[str, Any]:
     return {
         "operationId": f"page_{entry.name.removeprefix('page ')}",
         "tags": ["pages"],
-        "summary": _summary(entry.comment),
+        "summary": summary_of(entry.comment),
         "description": entry.comment,
         "parameters": [
             *({"name": name, "in": "path", "required": True, **string} for name in names),
@@ -140,7 +123,7 @@ def _operation(entry: Served, names: list[str], schemas: Schemas, used: set[str]
     operation: dict[str, Any] = {
         "operationId": identity,
         "tags": [service.rpartition(".")[2]],
-        "summary": _summary(comment),
+        "summary": summary_of(comment),
         "description": comment,
         "parameters": [*_path_parameters(entry, names, schemas), *_query(entry, schemas)],
         "responses": {"200": _reply(entry, schemas), "default": _error()},
@@ -287,12 +270,14 @@ def _error() -> dict[str, Any]:
     }
 
 
-def _comment(entry: Entry) -> str:
+def comment_of(entry: Entry) -> str:
+    """What the contract, or the page's own author, says of it."""
     if isinstance(entry, Served):
         return entry.route.rpc.contract.comment(entry.route.rpc.name)
     return entry.comment if isinstance(entry, PageRoute) else ""
 
 
-def _summary(comment: str) -> str:
+def summary_of(comment: str) -> str:
+    """The first sentence."""
     first = " ".join(comment.split("\n\n", 1)[0].split())
     return first.split(". ")[0].rstrip(".")
