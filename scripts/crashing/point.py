@@ -67,7 +67,7 @@ async def measure(strace: Path, point: Point) -> dict[str, int]:
         result = await _run(strace, point, Path(folder), (*point.kills, None))
         if result.wrong or result.kills != len(point.kills):
             raise RuntimeError(f"{point}: {result.kills} kills, {'; '.join(result.wrong)}")
-        return counts(Path(folder) / f"life-{len(point.kills)}.trace")
+        return counts(Path(folder) / f"{point.victim}-{len(point.kills)}.trace")
 
 
 async def _run(strace: Path, point: Point, folder: Path, lives: Sequence[Kill | None]) -> Result:
@@ -80,7 +80,7 @@ async def _run(strace: Path, point: Point, folder: Path, lives: Sequence[Kill | 
         "PYTHONUNBUFFERED": "1",
     }
     name = point.victim
-    victim = Victim(strace, name, places[name], folder, environment, lives)
+    victim = Victim(name, places[name], folder, environment, strace, lives)
     outcome, wrong = "", []
     async with house.others(folder, url, places, name) as books, victim:
         telling = asyncio.create_task(tell(point.story, books.orders))

@@ -48,17 +48,18 @@ class Victim:
 
     def __init__(
         self,
-        strace: Path,
         service: str,
         port: int,
         folder: Path,
         environment: Mapping[str, str],
-        lives: Sequence[Kill | None],
+        strace: Path | None = None,
+        lives: Sequence[Kill | None] = (),
     ) -> None:
         self.kills = 0
         self.killed_at = 0.0
         self.broken = ""
         self._command = (sys.executable, "-P", "-m", f"services.{service}", f"--port={port}")
+        self._service = service
         self._strace = strace
         self._folder = folder
         self._environment = {**os.environ, **environment}
@@ -75,15 +76,21 @@ class Victim:
         self._kill()
         await self._keeping
 
+    @property
+    def pid(self) -> int | None:
+        """The process that runs now."""
+        process = self._process
+        return process.pid if process is not None and process.returncode is None else None
+
     def trace(self, life: int) -> Path:
         """Where the calls of a life that is not killed are written down."""
-        return self._folder / f"life-{life}.trace"
+        return self._folder / f"{self._service}-{life}.trace"
 
     async def _keep(self) -> None:
         life = 0
         while not self._stopping and not self.broken:
             kill = self._lives[life] if life < len(self._lives) else None
-            log = self._folder / f"life-{life}.log"
+            log = self._folder / f"{self._service}-{life}.log"
             with log.open("wb") as output:
                 self._process = await asyncio.create_subprocess_exec(
                     *(sys.executable, "-I", "-S", str(TETHER), str(os.getpid())),
