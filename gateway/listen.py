@@ -12,9 +12,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
+import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from granian._granian import SocketHolder
@@ -29,6 +32,9 @@ BACKLOG = 512
 HEAD_MILLISECONDS = 10_000
 # Request line and headers; what is over it is 431 or 414 before any Python runs.
 HEAD_BYTES = 64 * 1024
+# How long granian's threads may take to end after it has.
+THREADS_SECONDS = 2.0
+THREADS = Path("/proc/self/task")
 
 
 class ListenError(OSError):
@@ -78,9 +84,10 @@ class _Granian(Server):
 async def serve_http(app: App, listening: socket.socket) -> AsyncIterator[None]:
     logging.getLogger("granian").setLevel(logging.ERROR)
     server: Any = _Granian(app, listening)
+    others = _native_threads()
     serving = asyncio.create_task(server.serve())
-    await asyncio.sleep(0)
     try:
+        await asyncio.sleep(0)
         yield
     finally:
         app.stopping.set()
@@ -88,3 +95,34 @@ async def serve_http(app: App, listening: socket.socket) -> AsyncIterator[None]:
         server.stop()
         await asyncio.wait([serving], timeout=2.0)
         serving.cancel()
+        await _ended(others)
+
+
+async def _ended(others: set[str]) -> None:
+    """
+    Wait until no native thread is left but `others`.
+
+    granian's task ends before its threads do; one that asks for the interpreter when that is
+    ending aborts the process.
+    """
+    with suppress(TimeoutError):
+        async with asyncio.timeout(THREADS_SECONDS):
+            while _native_threads() - others:  # noqa: ASYNC110 - the kernel sets no event
+                await asyncio.sleep(0.001)
+
+
+def _native_threads() -> set[str]:
+    """This process's threads that neither Python started nor their library gave a name to."""
+    python = {str(thread.native_id) for thread in threading.enumerate()}
+    name = _name_of(str(os.getpid()))
+    if not THREADS.is_dir():
+        return set()
+    tasks = {entry.name for entry in THREADS.iterdir()} - python
+    return {task for task in tasks if _name_of(task) == name}
+
+
+def _name_of(task: str) -> str | None:
+    try:
+        return (THREADS / task / "comm").read_text()
+    except OSError:
+        return None  # it has ended
