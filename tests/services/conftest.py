@@ -13,10 +13,16 @@ from tests.services.shopping import Open, Shop
 
 
 @pytest.fixture
-async def closed_shop(tmp_path) -> AsyncIterator[Shop]:
+def sort() -> str:
+    """Which sort of database the shop has; a module may try several."""
+    return "sqlite"
+
+
+@pytest.fixture
+async def closed_shop(tmp_path, sort) -> AsyncIterator[Shop]:
     """A shop of which nothing runs yet."""
     async with discovery.connect(f"memory://{uuid4()}") as registry:
-        yield Shop(tmp_path, registry)
+        yield Shop(tmp_path, registry, sort=sort)
 
 
 @pytest.fixture

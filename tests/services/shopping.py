@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,6 +28,7 @@ from services.notifications.service import notifications
 from services.orders.policies import INVENTORY, PAYMENTS
 from services.orders.service import orders
 from services.payments.service import payments
+from tests.store.postgresql import new_url
 
 STOCK = (
     Product("jug", "A jug", Price("USD", 27, 500_000_000), available=20),
@@ -65,20 +65,24 @@ class Shop:
     slow_card: float = 0.2
     deadline: float = 30.0
     addresses: dict[str, str] = field(default_factory=dict)
+    sort: str = "sqlite"
+    databases: dict[str, str] = field(default_factory=dict)
 
     async def rows(self, service: str, sql: str) -> list[tuple]:
-        """What a service's file says, read past the service."""
+        """What a service's database says, read past the service."""
+        async with connect(self.url(service)) as database:
+            return [tuple(row) for row in await database.read(lambda tx: tx.fetch(sql))]
 
-        def read() -> list[tuple]:
-            with closing(sqlite3.connect(self.folder / f"{service}.db")) as connection:
-                return connection.execute(sql).fetchall()
-
-        return await asyncio.to_thread(read)
+    def url(self, service: str) -> str:
+        """Where the service's database is, which is made when it is first asked for."""
+        if service not in self.databases:
+            self.databases[service] = new_url(self.sort, self.folder / f"{service}.db")
+        return self.databases[service]
 
     @asynccontextmanager
     async def inventory(self) -> AsyncIterator[InventoryServiceStub]:
         async with (
-            connect(f"sqlite:///{self.folder}/inventory.db") as database,
+            connect(self.url("inventory")) as database,
             inventory(database, self.registry, first_stock=STOCK) as server,
             server.serving() as address,
             grpc.aio.insecure_channel(address) as channel,
@@ -89,7 +93,7 @@ class Shop:
     @asynccontextmanager
     async def payments(self) -> AsyncIterator[PaymentServiceStub]:
         async with (
-            connect(f"sqlite:///{self.folder}/payments.db") as database,
+            connect(self.url("payments")) as database,
             payments(database, self.registry, slow_card=self.slow_card) as server,
             server.serving() as address,
             grpc.aio.insecure_channel(address) as channel,
@@ -103,7 +107,7 @@ class Shop:
     ) -> AsyncIterator[OrderServiceStub]:
         """An instance of orders; with a trap its calls to the others go past the mesh, into it."""
         async with (
-            connect(f"sqlite:///{self.folder}/orders.db") as database,
+            connect(self.url("orders")) as database,
             self.channel("inventory", trap) as stock,
             self.channel("payments", trap) as till,
             orders(
@@ -130,7 +134,7 @@ class Shop:
     @asynccontextmanager
     async def notifications(self) -> AsyncIterator[NotificationServiceStub]:
         async with (
-            connect(f"sqlite:///{self.folder}/notifications.db") as database,
+            connect(self.url("notifications")) as database,
             mesh.Channel("orders", FEED, registry=self.registry) as feed,
             notifications(database, feed, self.registry) as server,
             server.serving() as address,

@@ -9,8 +9,14 @@ from shop.orders.v1 import ORDER_STATUS_RESERVED, CancelOrderRequest, OrderServi
 
 from tests.services.conserved import check, settled
 from tests.services.shopping import Trap, asking, reached
+from tests.store.postgresql import DATABASES
 
 CARDS = ("card", "card", "card", "card-declined", "card-slow")
+
+
+@pytest.fixture(params=DATABASES)
+def sort(request: pytest.FixtureRequest) -> str:
+    return request.param
 
 
 async def shopper(orders: OrderServiceStub, random: Random) -> None:
