@@ -56,7 +56,7 @@ class Asked:
                 "index": self._moved(path, response.headers.get("X-Consul-Index")),
                 "type": response.content_type,
                 "headers": {name: response.headers.get(name) for name in HEADERS},
-                "body": _neutral(text),
+                "body": neutral(text),
             }
 
     def _moved(self, path: str, index: str | None) -> str:
@@ -78,23 +78,35 @@ class Asked:
         return re.sub(r"\{s(-?\d+)\}", named, text)
 
 
-def _neutral(text: str) -> Any:
+async def differences(ours: str, theirs: str, story: list[Call]) -> list[tuple[Any, Any]]:
+    """What the agent at `ours` answered and what it should have, for each line that differs."""
+    wrong = []
+    async with aiohttp.ClientSession() as session:
+        mine, real = Asked(session, ours), Asked(session, theirs)
+        for call in story:
+            expected, found = await real.answer(call), await mine.answer(call)
+            if found != expected:
+                wrong.append((found, expected))
+    return wrong
+
+
+def neutral(text: str) -> Any:
     try:
-        return _same(json.loads(text))
+        return same(json.loads(text))
     except ValueError:
         return text.rstrip("\n")
 
 
-def _same(value: Any) -> Any:
+def same(value: Any) -> Any:
     if isinstance(value, list):
-        same = [_same(one) for one in value]
-        if all(isinstance(one, str) for one in same):
-            return sorted(same)
+        found = [same(one) for one in value]
+        if all(isinstance(one, str) for one in found):
+            return sorted(found)
         # What Go keeps in maps comes in any order.
-        return sorted(same, key=_place)
+        return sorted(found, key=_place)
     if not isinstance(value, dict):
         return value
-    return {key: _same(_anybodys(key, one, value)) for key, one in value.items()}
+    return {key: same(_anybodys(key, one, value)) for key, one in value.items()}
 
 
 def _place(one: Any) -> str:
