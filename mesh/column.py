@@ -23,13 +23,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from random import Random
 
 from discovery.model import Endpoint, Snapshot
 from mesh.balance.lease import balancing
 from mesh.balance.pool import Lease, Pool
 from mesh.call import Call
-from mesh.errors import PolicyError
 from mesh.flow import Inner, Layer, Signal, Steps, stack
 from mesh.policy.adaptive import shedding
 from mesh.policy.breaker import Breaker, breaking_each
@@ -49,6 +49,8 @@ from mesh.policy.timing import timing
 from mesh.telemetry.events import CircuitChanged, Emit, unheard
 
 Clock = Callable[[], float]
+# The columns of so many methods are kept ready; those of more are built when they are called.
+METHODS = 4096
 
 
 class Memory:
@@ -64,6 +66,8 @@ class Memory:
         self.rules = Memories()
         # Of calls that no endpoint was chosen for: guards and plain channels.
         self._circuits: dict[str, Circuit] = {}
+        # What an operator says of circuits, by endpoint and method; "" stands for every one.
+        self._by_hand: dict[tuple[str, str], State] = {}
         self._emit: Emit = unheard
 
     def adopt(self, policy: Policy, rng: Random, emit: Emit) -> None:
@@ -106,12 +110,19 @@ class Memory:
         circuit = circuits.get(method.name)
         if circuit is None or (circuit.rule is not rule and circuit.rule != rule):
             name = endpoint.id if endpoint is not None else ""
-
-            def changed(before: State, after: State) -> None:
-                self._emit(CircuitChanged(name, method.name, before.name, after.name))
-
-            circuit = Circuit(rule, changed, streams=method.streams_replies)
+            circuit = self._make(name, method.name, rule, streams=method.streams_replies)
             circuits[method.name] = circuit
+        return circuit
+
+    def _make(self, endpoint: str, method: str, rule: Breaker, *, streams: bool) -> Circuit:
+        def changed(before: State, after: State) -> None:
+            self._emit(CircuitChanged(endpoint, method, before.name, after.name))
+
+        circuit = Circuit(rule, changed, streams=streams)
+        for place in ((endpoint, method), (endpoint, ""), ("", method), ("", "")):
+            if (state := self._by_hand.get(place)) is not None:
+                circuit.set(state, 0.0)
+                break
         return circuit
 
     def circuits(self) -> Iterator[tuple[str, str, Circuit]]:
@@ -122,14 +133,27 @@ class Memory:
             for method, circuit in member.circuits.items():
                 yield member.id, method, circuit
 
-    def set_circuit(self, endpoint: str, method: str, state: State, now: float) -> None:
-        """Force a circuit open, switch it off, let it only measure, or give it back (CLOSED)."""
+    def set_circuit(self, state: State, now: float, endpoint: str = "", method: str = "") -> None:
+        """
+        Put circuits into a state by hand: of an endpoint and method, of all where "" is said.
+
+        It holds for circuits that are made later too, until CLOSED gives them back.
+        """
+        for place in list(self._by_hand):
+            if endpoint in ("", place[0]) and method in ("", place[1]):
+                del self._by_hand[place]
+        if state is not State.CLOSED or self._by_hand:
+            self._by_hand[endpoint, method] = state
+        known = {path: circuit for _, path, circuit in self.circuits()}
+        for member in self.pool.members.values():
+            for path in known.keys() - member.circuits.keys():
+                # A call is to pass over this endpoint, not to find out by being refused.
+                rule, streams = known[path].rule, known[path].streams
+                member.circuits[path] = self._make(member.id, path, rule, streams=streams)
         for name, path, circuit in self.circuits():
-            if (name, path) == (endpoint, method):
+            if endpoint in ("", name) and method in ("", path):
                 circuit.set(state, now)
-                self.pool.stir()
-                return
-        raise PolicyError("circuit", f"{endpoint} {method}", "is not a circuit of this target")
+        self.pool.stir()
 
 
 def column(
@@ -149,16 +173,19 @@ def column(
     """
     policy = policy or Policy.production()
     memory.adopt(policy, rng, emit or unheard)
-    stacks: dict[str, Inner] = {}
 
+    @lru_cache(maxsize=METHODS)
+    def inner_of(method: str) -> Inner:
+        scope = policy.scope(method)
+        inner = stack(*_Build(policy, scope, memory, clock, rng, emit, balanced).layers())
+        return _patient(inner) if policy.rules_of(scope).wait_for_ready else inner
+
+    return lambda call: inner_of(call.method.name)(call)
+
+
+def _patient(inner: Inner) -> Inner:
     def flow(call: Call) -> Steps:
-        scope = policy.scope(call.method.name)
-        inner = stacks.get(scope)
-        if inner is None:
-            build = _Build(policy, scope, memory, clock, rng, emit, balanced)
-            inner = stacks[scope] = stack(*build.layers())
-        if policy.rules_of(scope).wait_for_ready:
-            call.wait_for_ready = True
+        call.wait_for_ready = True
         return inner(call)
 
     return flow

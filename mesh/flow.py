@@ -21,14 +21,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Protocol
+
+from msgspec import Struct
 
 from mesh.call import Call
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(Struct, frozen=True):
     """Put the call on the wire.  Resumes with the reply, or throws CallFailed."""
 
     call: Call
@@ -141,8 +141,13 @@ def stack(*layers: Layer) -> Inner:
     """Compose `layers`, outermost first: ``stack(a, b)`` is ``a(b(wire))``."""
     inner: Inner = _wire
     for layer in reversed(layers):
-        inner = partial(layer, inner=inner)
+        inner = _around(inner, layer)
     return inner
+
+
+def _around(inner: Inner, layer: Layer) -> Inner:
+    # A function of our own: partial() with a keyword costs every call two thirds more.
+    return lambda call: layer(call, inner)
 
 
 def _wire(call: Call) -> Steps:

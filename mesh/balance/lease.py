@@ -28,14 +28,13 @@ def balancing(pool: Pool, clock: Callable[[], float], patience: float = 5.0) -> 
 
     def layer(call: Call, inner: Inner) -> Steps:
         lease = pool.pick(call, clock()) or (yield from _wait(pool, call, clock, patience))
-        call.endpoint = lease.endpoint
-        call.tried.append(lease.endpoint.id)
-        allowed = call.remaining(lease.since)
+        call.endpoint = endpoint = lease.member.endpoint
+        call.tried.append(endpoint.id)
         with lease:
             try:
                 reply = yield from inner(call)
             except CallFailed as failure:
-                pool.failed(lease, failure, clock(), allowed)
+                pool.failed(lease, failure, clock(), call.remaining(lease.since))
                 raise
             pool.answered(lease, clock(), timed=not call.method.streams_replies)
             return reply

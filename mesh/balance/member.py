@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from discovery.model import Endpoint
 from mesh.balance.latency import Latency
-from mesh.policy.circuit import Circuit
+from mesh.policy.circuit import CLOSED, Circuit
 from mesh.policy.outlier import Tally
 
 # A failure in a row counts as a call in flight for so long, and so many of them at most.
@@ -52,7 +52,7 @@ class Member:
     def admits(self, method: str, now: float) -> bool:
         """Whether this endpoint's circuit for `method` would let a call through."""
         circuit = self.circuits.get(method)
-        return circuit is None or circuit.admits(now)
+        return circuit is None or circuit.state is CLOSED or circuit.admits(now)
 
     def failed(self, now: float) -> None:
         """An attempt has failed, which the tally has counted."""

@@ -18,6 +18,8 @@ from random import Random
 from types import TracebackType
 from typing import Self
 
+from msgspec import Struct
+
 from discovery.model import Endpoint, Health, Snapshot
 from mesh.balance.least_request import LeastRequest
 from mesh.balance.member import Member
@@ -193,6 +195,12 @@ class Pool:
     def _tallies(self) -> list[Tally]:
         return [member.tally for member in self.members.values()]
 
+    def returns_in(self, tally: Tally, now: float) -> float:
+        """For how many seconds an ejected endpoint is left out at least; 0 for all others."""
+        if self._detector is None or tally.ejected_at is None:
+            return 0.0
+        return max(0.0, self._detector.returns_at(tally) - now)
+
     # -- the picker
 
     def _rebuild(self, now: float) -> None:
@@ -246,14 +254,11 @@ class Pool:
         return split.picker(candidates, rng, lambda members: balance.picker(members, rng))
 
 
-class Lease:
+class Lease(Struct, eq=False):
     """One attempt's claim on one endpoint: in flight from `with` to its end, whatever happens."""
 
-    __slots__ = ("member", "since")
-
-    def __init__(self, member: Member, since: float) -> None:
-        self.member = member
-        self.since = since
+    member: Member
+    since: float
 
     @property
     def endpoint(self) -> Endpoint:

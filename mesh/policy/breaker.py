@@ -117,16 +117,16 @@ def breaking_each(circuit_of: Callable[[Call], Circuit], clock: Callable[[], flo
 
     def layer(call: Call, inner: Inner) -> Steps:
         circuit, now = circuit_of(call), clock()
-        allowed, rule = call.remaining(now), circuit.rule
-        with circuit.admit(now) as report:
+        with circuit.admit(now) as admission:
             try:
                 reply = yield from inner(call)
             except CallFailed as failure:
+                rule, allowed = circuit.rule, call.remaining(now)
                 sign = sign_of(failure, allowed, codes=rule.codes, floor=rule.floor)
                 if sign is not Sign.SILENT:
-                    report(clock(), ok=sign is Sign.WELL)
+                    admission.report(clock(), ok=sign is Sign.WELL)
                 raise
-            report(clock(), ok=True)
+            admission.report(clock(), ok=True)
             return reply
 
     return layer

@@ -49,7 +49,8 @@ class Throttle:
     def success(self, ratio: float) -> None:
         """Record a call that went well."""
         # "Every successful RPC will increment the token_count by tokenRatio" - gRFC A6
-        self._tokens = min(self._full, self._tokens + round(ratio * SCALE))
+        if self._tokens < self._full:
+            self._tokens = min(self._full, self._tokens + round(ratio * SCALE))
 
     def resize(self, tokens: int) -> None:
         """Take over another maximum; what was spent stays spent in proportion."""

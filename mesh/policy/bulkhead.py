@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+from msgspec import Struct
+
 from mesh.call import Call
 from mesh.errors import BulkheadFull
 from mesh.flow import Inner, Layer, Signal, Steps, Wait
@@ -52,15 +54,13 @@ class Compartment:
 
     def enter(self) -> Place:
         """A place, taken already or in the queue; BulkheadFull when there is neither."""
-        place = Place(self)
         if self.in_flight < self.rule.limit:
             self.in_flight += 1
-            place.taken = True
-        elif len(self._queue) < self.rule.queue:
-            place.signal = Signal()
-            self._queue.append(place)
-        else:
+            return Place(self, taken=True)
+        if len(self._queue) >= self.rule.queue:
             raise BulkheadFull(f"{self.in_flight} calls are in flight, {self.waiting} wait")
+        place = Place(self, signal=Signal())
+        self._queue.append(place)
         return place
 
     def resize(self, rule: Bulkhead) -> None:
@@ -73,7 +73,8 @@ class Compartment:
         if place.taken:
             place.taken = False
             self.in_flight -= 1
-            self._admit()
+            if self._queue:
+                self._admit()
         elif place in self._queue:
             self._queue.remove(place)
 
@@ -87,16 +88,13 @@ class Compartment:
                 place.signal.set()
 
 
-class Place:
+class Place(Struct, eq=False):
     """One call's place in a compartment, given back by `with`."""
 
-    __slots__ = ("_compartment", "signal", "taken")
-
-    def __init__(self, compartment: Compartment) -> None:
-        self._compartment = compartment
-        self.taken = False
-        # Set when a place in the queue becomes one inside.
-        self.signal: Signal | None = None
+    compartment: Compartment
+    taken: bool = False
+    # Set when a place in the queue becomes one inside.
+    signal: Signal | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -107,7 +105,7 @@ class Place:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._compartment.leave(self)
+        self.compartment.leave(self)
 
 
 def bounding(compartment: Compartment) -> Layer:

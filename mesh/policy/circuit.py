@@ -19,6 +19,8 @@ from enum import Enum, auto
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from msgspec import Struct
+
 from mesh.errors import CircuitOpen, PolicyError
 from mesh.policy.window import CountWindow, TimeWindow, Total, Window
 
@@ -35,6 +37,10 @@ class State(Enum):
     FORCED_OPEN = auto()
     DISABLED = auto()
     METRICS_ONLY = auto()
+
+
+# Names of their own: every call asks, and a member is looked up in its Enum the slow way.
+CLOSED, OPEN, HALF_OPEN, FORCED_OPEN, DISABLED, METRICS_ONLY = State
 
 
 class Event(Enum):
@@ -79,11 +85,11 @@ class Circuit:
         "_epoch",
         "_opened",
         "_reopens",
-        "_rule",
         "_slow",
         "_streak",
         "_streams",
         "_window",
+        "rule",
         "state",
     )
 
@@ -94,8 +100,8 @@ class Circuit:
         *,
         streams: bool = False,
     ) -> None:
-        self.state = State.CLOSED
-        self._rule = rule
+        self.state = CLOSED
+        self.rule = rule
         # Whether its calls may go on for days: how long one takes says nothing then.
         self._streams = streams
         self._changed = changed
@@ -112,8 +118,8 @@ class Circuit:
         self._admitted = self._answered = self._bad = self._slow = 0
 
     @property
-    def rule(self) -> Breaker:
-        return self._rule
+    def streams(self) -> bool:
+        return self._streams
 
     def total(self, now: float) -> Total:
         """What the window holds; empty where the rule has no rates."""
@@ -122,36 +128,36 @@ class Circuit:
     def retry_after(self, now: float) -> float:
         """Seconds until a call may be admitted again, as far as is known."""
         self._settle(now)
-        if self.state is State.OPEN:
+        if self.state is OPEN:
             return max(0.0, self._reopens - now)
         # A probe is out, or somebody forced it open: nobody knows; the next cooldown is a guess.
-        return self._rule.cooldown
+        return self.rule.cooldown
 
     def admits(self, now: float) -> bool:
         """Whether a call would be let through; it is not yet."""
-        if self.state is State.CLOSED:
+        if self.state is CLOSED:
             return True
         self._settle(now)
-        if self.state is State.OPEN:
+        if self.state is OPEN:
             return now >= self._reopens
-        if self.state is State.HALF_OPEN:
-            return self._admitted < self._rule.probes
-        return self.state is not State.FORCED_OPEN
+        if self.state is HALF_OPEN:
+            return self._admitted < self.rule.probes
+        return self.state is not FORCED_OPEN
 
     def admit(self, now: float) -> Admission:
         """
         Let one call through, or raise CircuitOpen.
 
-        Entered, the admission reports how the call went; leaving without a report (the caller gave
+        Entered, the admission is told how the call went; leaving without a report (the caller gave
         up, or the answer says nothing) gives a probe's permit back.
         """
         if not self.admits(now):
             raise CircuitOpen(self.retry_after(now))
-        if self.state is State.OPEN:
+        if self.state is OPEN:
             self._fire(Event.COOL, now)
-        elif self.state is State.HALF_OPEN and self._admitted == self._answered:
+        elif self.state is HALF_OPEN and self._admitted == self._answered:
             # All probes so far were given back: the time for an answer runs from this one.
-            self._reopens = now + self._rule.probe_seconds
+            self._reopens = now + self.rule.probe_seconds
         self._admitted += 1
         return Admission(self, self._epoch, now)
 
@@ -166,11 +172,11 @@ class Circuit:
     def record(self, epoch: int, now: float, seconds: float, *, ok: bool) -> None:
         """Take in how a call of `epoch` went; admissions call this."""
         # An answer sent before the last transition decides nothing.
-        if epoch != self._epoch or self.state is State.DISABLED:
+        if epoch != self._epoch or self.state is DISABLED:
             return
-        rule, failed = self._rule, not ok
+        rule, failed = self.rule, not ok
         slow = seconds > rule.slow_seconds and not self._streams
-        if self.state is State.HALF_OPEN:
+        if self.state is HALF_OPEN:
             self._answered += 1
             self._bad += failed
             self._slow += slow
@@ -182,9 +188,9 @@ class Circuit:
         self._streak = self._streak + 1 if failed else 0
         tripped = rule.failures is not None and self._streak >= rule.failures
         if self._window is not None:
-            self._window.add(now, failed=failed, slow=slow)
-            tripped = tripped or rule.trips(self._window.total(now))
-        if tripped and self.state is State.CLOSED:
+            bad = self._window.add(now, failed=failed, slow=slow)
+            tripped = tripped or (bad and rule.trips(self._window.total(now)))
+        if tripped and self.state is CLOSED:
             self._fire(Event.TRIP, now)
 
     def give_back(self, epoch: int) -> None:
@@ -195,9 +201,9 @@ class Circuit:
     def _settle(self, now: float) -> None:
         """Decide over probes that are out for too long, as of the time they were due."""
         if (
-            self.state is State.HALF_OPEN
+            self.state is HALF_OPEN
             and self._admitted > self._answered
-            and self._rule.probe_seconds > 0
+            and self.rule.probe_seconds > 0
             and now >= self._reopens
         ):
             # A call that hangs is a failed probe; a stream that stands is a good one.
@@ -207,11 +213,11 @@ class Circuit:
         before, self.state = self.state, TRANSITIONS[self.state, event]
         self._epoch += 1
         self._streak = self._admitted = self._answered = self._bad = self._slow = 0
-        if self.state is State.OPEN:
+        if self.state is OPEN:
             self._opened += 1
-            self._reopens = now + self._rule.seconds_open(self._opened)
-        elif self.state is State.HALF_OPEN:
-            self._reopens = now + self._rule.probe_seconds
+            self._reopens = now + self.rule.seconds_open(self._opened)
+        elif self.state is HALF_OPEN:
+            self._reopens = now + self.rule.probe_seconds
         else:
             self._opened = 0
             if self._window is not None:
@@ -220,23 +226,22 @@ class Circuit:
             self._changed(before, self.state)
 
 
-class Admission:
-    """One call let through; calling it reports the outcome."""
+class Admission(Struct, eq=False):
+    """One call let through, which reports how it went."""
 
-    __slots__ = ("_circuit", "_epoch", "_open", "_since")
-
-    def __init__(self, circuit: Circuit, epoch: int, since: float) -> None:
-        self._circuit, self._epoch, self._since = circuit, epoch, since
-        self._open = True
+    circuit: Circuit
+    epoch: int
+    since: float
+    unreported: bool = True
 
     def __enter__(self) -> Self:
         return self
 
-    def __call__(self, now: float, *, ok: bool) -> None:
-        """Report how the call went; the first report counts."""
-        if self._open:
-            self._open = False
-            self._circuit.record(self._epoch, now, now - self._since, ok=ok)
+    def report(self, now: float, *, ok: bool) -> None:
+        """Say how the call went; the first report counts."""
+        if self.unreported:
+            self.unreported = False
+            self.circuit.record(self.epoch, now, now - self.since, ok=ok)
 
     def __exit__(
         self,
@@ -244,6 +249,6 @@ class Admission:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._open:
-            self._open = False
-            self._circuit.give_back(self._epoch)
+        if self.unreported:
+            self.unreported = False
+            self.circuit.give_back(self.epoch)

@@ -26,7 +26,9 @@ class Total(NamedTuple):
 class Window(Protocol):
     """What happened lately."""
 
-    def add(self, now: float, *, failed: bool, slow: bool) -> None: ...
+    def add(self, now: float, *, failed: bool, slow: bool) -> bool:
+        """Record a call; whether any in the window is failed or slow: most often none is."""
+        ...
 
     def total(self, now: float) -> Total: ...
 
@@ -42,7 +44,7 @@ class CountWindow:
         self._marks = bytearray(size)
         self._next = self._filled = self._failures = self._slow = 0
 
-    def add(self, now: float, *, failed: bool, slow: bool) -> None:
+    def add(self, now: float, *, failed: bool, slow: bool) -> bool:
         """Record a call in the place of the oldest."""
         place, marks = self._next, self._marks
         old = marks[place]
@@ -51,6 +53,7 @@ class CountWindow:
         self._slow += slow - (old >> 1)
         self._next = (place + 1) % len(marks)
         self._filled = min(self._filled + 1, len(marks))
+        return self._failures > 0 or self._slow > 0
 
     def total(self, now: float) -> Total:
         return Total(self._filled, self._failures, self._slow)
@@ -74,7 +77,7 @@ class TimeWindow:
         self._present = self._slices[0]
         self._ends = self._width
 
-    def add(self, now: float, *, failed: bool, slow: bool) -> None:
+    def add(self, now: float, *, failed: bool, slow: bool) -> bool:
         """Record a call in the slice of `now`."""
         if now >= self._ends:
             self._roll(now)
@@ -87,6 +90,7 @@ class TimeWindow:
         if slow:
             counts[2] += 1
             sums[2] += 1
+        return sums[1] > 0 or sums[2] > 0
 
     def total(self, now: float) -> Total:
         if now >= self._ends:
