@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from discovery import Check, Health, Instance, Snapshot
+from discovery import Check, Health, Instance, Snapshot, connect
 from discovery.agent import Agent
 from discovery.consul.registry import ConsulRegistry
 from discovery.consul.settings import Settings
@@ -187,6 +187,33 @@ async def test_answers_too_far_behind_are_asked_of_the_leader() -> None:
         assert seen(await anext(watch)) == "new"
 
     assert ["stale" in query for query in agent.queries[:2]] == [True, False]
+
+
+async def test_a_tag_and_a_datacenter_are_asked_for() -> None:
+    async with wicked(Says(5, "a"), HANGS) as agent:
+        address = agent.origin.removeprefix("http://")
+        async with (
+            connect(f"consul://{address}?dc=east&stale=0") as registry,
+            aclosing(registry.watch("orders", tag="v2")) as watch,
+            asyncio.timeout(SECONDS),
+        ):
+            assert seen(await anext(watch)) == "a"
+
+    assert agent.queries[0] == {"tag": "v2", "dc": "east"}
+
+
+async def test_a_datacenter_that_nobody_knows_is_told(
+    agent: Agent, consul: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    for address in (agent.address, consul):
+        caplog.clear()
+        async with (
+            connect(f"consul://{address}?dc=elsewhere") as registry,
+            aclosing(registry.watch("orders")) as watch,
+            asyncio.timeout(SECONDS),
+        ):
+            assert seen(await anext(watch)) == " (stale)"
+        assert "No path to datacenter" in caplog.text
 
 
 async def test_an_agent_that_answers_at_once_for_ever_is_not_flooded() -> None:
