@@ -58,8 +58,12 @@ if TYPE_CHECKING:
     from mesh.policy.outlier import SuccessRate as SuccessRate
     from mesh.policy.retry import Retry as Retry
     from mesh.policy.throttle import ClientThrottle as ClientThrottle
+    from mesh.reports import CircuitReport as CircuitReport
+    from mesh.reports import EndpointReport as EndpointReport
     from mesh.server.limits import Limits as Limits
     from mesh.server.server import Server as Server
+    from mesh.sources import PolicyFile as PolicyFile
+    from mesh.sources import PolicyKey as PolicyKey
 
 _HOMES = {
     "Abort": "mesh.policy.fault",
@@ -70,11 +74,13 @@ _HOMES = {
     "CallFailed": "mesh.errors",
     "Channel": "mesh.client.channel",
     "CircuitOpen": "mesh.errors",
+    "CircuitReport": "mesh.reports",
     "ClientThrottle": "mesh.policy.throttle",
     "Code": "mesh.errors",
     "Criticality": "mesh.policy.criticality",
     "DeadlineSpent": "mesh.errors",
     "Delay": "mesh.policy.fault",
+    "EndpointReport": "mesh.reports",
     "FailurePercentage": "mesh.policy.outlier",
     "Fallback": "mesh.policy.fallback",
     "Fault": "mesh.policy.fault",
@@ -87,6 +93,8 @@ _HOMES = {
     "Overloaded": "mesh.errors",
     "Policy": "mesh.policy.config",
     "PolicyError": "mesh.errors",
+    "PolicyFile": "mesh.sources",
+    "PolicyKey": "mesh.sources",
     "Processed": "mesh.errors",
     "RateLimit": "mesh.policy.limit",
     "RateLimited": "mesh.errors",
@@ -120,11 +128,13 @@ __all__ = [
     "CallFailed",
     "Channel",
     "CircuitOpen",
+    "CircuitReport",
     "ClientThrottle",
     "Code",
     "Criticality",
     "DeadlineSpent",
     "Delay",
+    "EndpointReport",
     "FailurePercentage",
     "Fallback",
     "Fault",
@@ -137,6 +147,8 @@ __all__ = [
     "Overloaded",
     "Policy",
     "PolicyError",
+    "PolicyFile",
+    "PolicyKey",
     "Processed",
     "RateLimit",
     "RateLimited",

@@ -14,6 +14,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from time import monotonic
 from types import TracebackType
 from typing import Any, Self, cast
 
@@ -23,6 +24,7 @@ import grpc.aio
 import discovery
 from discovery.model import Endpoint, Snapshot
 from discovery.registry import Registry
+from mesh import reports
 from mesh.call import Kind, Method
 from mesh.client import callables, contract
 from mesh.client import target as targets
@@ -30,7 +32,10 @@ from mesh.client.flows import flows
 from mesh.client.follow import follow
 from mesh.client.pool import Options, Pool
 from mesh.column import Memory
+from mesh.policy.circuit import State
 from mesh.policy.config import Policy
+from mesh.reports import CircuitReport, EndpointReport
+from mesh.sources import Followed, PolicySource
 from mesh.telemetry.events import Emit
 
 CLOSED, OPEN, FRESH = "closed", "open", "fresh"
@@ -44,7 +49,7 @@ class Channel(grpc.aio.Channel):
     def __init__(
         self,
         target: str,
-        policy: Policy | None = None,
+        policy: Policy | PolicySource | None = None,
         *,
         registry: Registry | None = None,
         options: Options = (),
@@ -61,7 +66,8 @@ class Channel(grpc.aio.Channel):
         self.memory = Memory()
         self._snapshot: Snapshot | None = None
         self._state = FRESH
-        self.policy = policy
+        self._followed = Followed(policy, self._use, emit)
+        self._use(self._followed.first)
         self._make_pool = partial(
             Pool,
             self._ready,
@@ -87,6 +93,26 @@ class Channel(grpc.aio.Channel):
             # Who is connected to may have changed with it.
             self._publish(self._snapshot)
 
+    def _use(self, policy: Policy | None) -> None:
+        self.policy = policy
+
+    @property
+    def policy_error(self) -> str:
+        """What is wrong with the newest policy of a file or key; "" when it is in force."""
+        return self._followed.error
+
+    def endpoints(self) -> tuple[EndpointReport, ...]:
+        """Everyone this channel knows, as they are now."""
+        return reports.endpoints(self.memory, monotonic())
+
+    def circuits(self) -> tuple[CircuitReport, ...]:
+        """Every circuit there is, as it is now."""
+        return reports.circuits(self.memory, monotonic())
+
+    def set_circuit(self, state: State, *, endpoint: str = "", method: str = "") -> None:
+        """Put circuits into a state by hand, all where "" is said; CLOSED gives them back."""
+        reports.set_circuit(self.memory, self._policy, state, monotonic(), endpoint, method)
+
     def check(self) -> None:
         """Raise unless calls can be made now."""
         if self._state is not OPEN:
@@ -109,6 +135,7 @@ class Channel(grpc.aio.Channel):
                 )
             else:
                 registry = self._registry
+            await stack.enter_async_context(self._followed.following(registry))
             stack.push_async_callback(self.pool.close)
             first = await stack.enter_async_context(self._following(registry))
             self._stack = stack.pop_all()

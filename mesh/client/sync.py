@@ -16,6 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import AsyncExitStack
 from functools import partial
+from time import monotonic
 from types import TracebackType
 from typing import Any, Self, cast
 
@@ -24,6 +25,7 @@ import grpc
 import discovery
 from discovery.model import Endpoint, Snapshot
 from discovery.registry import Registry
+from mesh import reports
 from mesh.call import Kind, Method
 from mesh.client import contract
 from mesh.client import sync_callables as callables
@@ -34,7 +36,10 @@ from mesh.client.pool import READY, Options
 from mesh.client.sync_pool import SyncPool
 from mesh.column import Memory
 from mesh.drive import Blocking
+from mesh.policy.circuit import State
 from mesh.policy.config import Policy
+from mesh.reports import CircuitReport, EndpointReport
+from mesh.sources import Followed, PolicySource
 from mesh.telemetry.events import Emit
 
 FIRST_SNAPSHOT_SECONDS = 2.0
@@ -48,7 +53,7 @@ class SyncChannel(grpc.Channel):
     def __init__(
         self,
         target: str,
-        policy: Policy | None = None,
+        policy: Policy | PolicySource | None = None,
         *,
         registry: Registry | None = None,
         options: Options = (),
@@ -66,7 +71,8 @@ class SyncChannel(grpc.Channel):
         self.memory = Memory()
         self._snapshot: Snapshot | None = None
         self._background: _Background | None = None
-        self.policy = policy
+        self._followed = Followed(policy, self._use, emit)
+        self._use(self._followed.first)
         self._make_pool = partial(
             SyncPool,
             self._ready,
@@ -93,6 +99,29 @@ class SyncChannel(grpc.Channel):
         if self._background is not None and self._snapshot is not None:
             # Who is connected to may have changed with it.
             self._background.call(partial(self._publish, self._snapshot))
+
+    def _use(self, policy: Policy | None) -> None:
+        self.policy = policy
+
+    @property
+    def policy_error(self) -> str:
+        """What is wrong with the newest policy of a file or key; "" when it is in force."""
+        return self._followed.error
+
+    def endpoints(self) -> tuple[EndpointReport, ...]:
+        """Everyone this channel knows, as they are now."""
+        with self.driver.lock:
+            return reports.endpoints(self.memory, monotonic())
+
+    def circuits(self) -> tuple[CircuitReport, ...]:
+        """Every circuit there is, as it is now."""
+        with self.driver.lock:
+            return reports.circuits(self.memory, monotonic())
+
+    def set_circuit(self, state: State, *, endpoint: str = "", method: str = "") -> None:
+        """Put circuits into a state by hand, all where "" is said; CLOSED gives them back."""
+        with self.driver.lock:
+            reports.set_circuit(self.memory, self._policy, state, monotonic(), endpoint, method)
 
     def check(self) -> None:
         """Raise unless calls can be made now."""
@@ -139,6 +168,7 @@ class SyncChannel(grpc.Channel):
             registry = await stack.enter_async_context(
                 discovery.from_environment() if where is None else discovery.connect(where)
             )
+        await stack.enter_async_context(self._followed.following(registry))
         return asyncio.ensure_future(
             follow(registry, self._where.service, self._where.tag, self._publish)
         )

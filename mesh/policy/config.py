@@ -133,6 +133,15 @@ class Policy(Rules):
     def __hash__(self) -> int:
         return hash((self.timeout, self.retry, self.breaker, tuple(sorted(self.methods))))
 
+    def __str__(self) -> str:
+        """The file that it could be read from; what only code can say prints as in code."""
+        from mesh.policy.service_config import dump  # noqa: PLC0415 - it reads policies, of here
+
+        try:
+            return dump(self)
+        except PolicyError:
+            return repr(self)
+
     @property
     def arrangement(self) -> Arrangement:
         """The part of the policy that says who is asked."""

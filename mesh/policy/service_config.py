@@ -94,7 +94,7 @@ def load(text: str | bytes) -> Policy:
     """The policy that a service config spells; PolicyError says what is wrong, and where."""
     try:
         raw = msgspec.json.decode(text)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
         raise PolicyError("$", _short(text), f"is not JSON: {error}") from None
     document = _convert(raw, Document, "$")
     ratio = document.retry_throttling.token_ratio if document.retry_throttling else None

@@ -2,7 +2,7 @@
 The policy in force, and what happens when a new one is offered.
 
     offer(text) -- load --> PolicyChanged, in force now
-             \\--> PolicyError: PolicyRefused; the last good one stays
+             \\--> PolicyError: PolicyRefused, once; the last good one stays
 
 Whoever watches a file or a key in Consul calls `offer`; whoever uses the policy subscribes.
 """
@@ -32,8 +32,7 @@ class Standing:
         try:
             policy = load(text)
         except PolicyError as error:
-            self.refused = str(error)
-            self._emit(PolicyRefused(source, self.refused))
+            self.refuse(str(error), source)
             return False
         self.refused = ""
         if policy != self.policy:
@@ -41,3 +40,9 @@ class Standing:
             self._use(policy)
             self._emit(PolicyChanged(source))
         return True
+
+    def refuse(self, why: str, source: str) -> None:
+        """Say that the source has none that makes sense; each reason is told once."""
+        if why != self.refused:
+            self.refused = why
+            self._emit(PolicyRefused(source, why))
