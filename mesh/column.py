@@ -68,8 +68,6 @@ class Memory:
         self._circuits: dict[str, Circuit] = {}
         # What an operator says of circuits, by endpoint and method; "" stands for every one.
         self._by_hand: dict[tuple[str, str], State] = {}
-        # What an operator says of circuits, by endpoint and method; "" stands for every one.
-        self._by_hand: dict[tuple[str, str], State] = {}
         self._emit: Emit = unheard
 
     def adopt(self, policy: Policy, rng: Random, emit: Emit) -> None:

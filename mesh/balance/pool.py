@@ -201,12 +201,6 @@ class Pool:
             return 0.0
         return max(0.0, self._detector.returns_at(tally) - now)
 
-    def returns_in(self, tally: Tally, now: float) -> float:
-        """For how many seconds an ejected endpoint is left out at least; 0 for all others."""
-        if self._detector is None or tally.ejected_at is None:
-            return 0.0
-        return max(0.0, self._detector.returns_at(tally) - now)
-
     # -- the picker
 
     def _rebuild(self, now: float) -> None:

@@ -121,10 +121,6 @@ class Circuit:
     def streams(self) -> bool:
         return self._streams
 
-    @property
-    def streams(self) -> bool:
-        return self._streams
-
     def total(self, now: float) -> Total:
         """What the window holds; empty where the rule has no rates."""
         return self._window.total(now) if self._window is not None else Total()
