@@ -33,6 +33,7 @@ async def order(visit: Visit) -> str:
     expect(payment["status"] == "PAYMENT_STATUS_CAPTURED", f"the payment is {payment}")
     expect(payment["amount"] == placed["total"], f"paid {payment['amount']}, not the total")
     expect(reservation["status"] == "RESERVATION_STATUS_COMMITTED", f"stock is {reservation}")
+    visit.bought = order_id
     return f"{order_id} is CONFIRMED; its summary has order, payment and reservation"
 
 

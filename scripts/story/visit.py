@@ -32,7 +32,12 @@ def expect(holds: object, otherwise: str) -> None:
 
 @dataclass(slots=True)
 class Visit:
-    """The running demo, ways to call it, and what was on its shelves at first."""
+    """
+    The running demo, and ways to call it.
+
+    `shelves` is what was there of each product at first, `bought` the order that the story began
+    with.
+    """
 
     demo: Demo
     http: aiohttp.ClientSession
@@ -41,6 +46,7 @@ class Visit:
     inventory: mesh.Channel
     notifications: mesh.Channel
     shelves: dict[str, int] = field(default_factory=dict)
+    bought: str = ""
 
     async def get(self, path: str, **query: str | int) -> Json:
         return await self._ask("GET", path, params=query)
