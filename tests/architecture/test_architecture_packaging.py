@@ -22,12 +22,14 @@ DISTRIBUTIONS = {
     "grpc_health": "grpcio-health-checking",
     "grpc_reflection": "grpcio-reflection",
     "grpc_status": "grpcio-status",
+    "cryptography": "PyJWT",
+    "jwt": "PyJWT",
     "nats": "nats-py",
     "protobuf": "protovalidate",
     "ruamel": "ruamel.yaml",
 }
-# Faster where it is installed.
-OPTIONAL = {"uvloop"}
+# Used where they are installed; playwright drives a browser that is not part of any lock.
+OPTIONAL = {"uvloop", "playwright"}
 
 
 def names(requirements: list[object]) -> set[str]:
