@@ -1,7 +1,8 @@
 """
 The ASGI application: one request in, one answer out, whatever goes wrong in between.
 
-    limits -> own paths (/healthz ...) -> router -> entry.answer -> send      Problem -> an answer
+    limits -> guard -> own paths (/healthz ...) -> router -> entry.answer -> send
+    Problem -> an answer; CORS beside every one
 
 Routes come from `catalog`, which discovery swaps; a request sees one catalog from its beginning
 to its end.  Errors are translated here and nowhere else.
@@ -18,6 +19,7 @@ from typing import Any
 
 from gateway import docs, openapi, websocket
 from gateway.catalog import Catalog, Entry
+from gateway.cors import Cors
 from gateway.exchange import (
     JSON,
     Answer,
@@ -28,6 +30,7 @@ from gateway.exchange import (
     Scope,
     Send,
 )
+from gateway.guard import Guard
 from gateway.invalid import Invalid
 from gateway.jsontext import dumps
 from gateway.percent import PercentError
@@ -46,9 +49,17 @@ ALWAYS: RawHeaders = [(b"x-content-type-options", b"nosniff"), (b"server", b"pro
 class App:
     """The gateway as ASGI sees it."""
 
-    def __init__(self, limits: Limits, admin_url: str = "") -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        admin_url: str = "",
+        guard: Guard | None = None,
+        cors: Cors | None = None,
+    ) -> None:
         self.catalog = Catalog()
         self.limits = limits
+        self._guard = guard or Guard()
+        self._cors = cors or Cors()
         # Set when the gateway stops: streams end, /readyz says 503, connections are not kept.
         self.stopping = asyncio.Event()
         self.idle = asyncio.Event()
@@ -108,6 +119,8 @@ class App:
     ) -> Answer:
         try:
             self._check(exchange)
+            if not (exchange.path in self._own or self._cors.preflight(exchange)):
+                await self._guard.admit(exchange)
             return await dispatch(exchange)
         except Problem as error:
             shown = error
@@ -168,7 +181,7 @@ class App:
         return own(exchange)
 
     async def _send(self, exchange: Exchange, answer: Answer, send: Send) -> None:
-        headers = [*answer.headers, *ALWAYS]
+        headers = [*answer.headers, *ALWAYS, *self._cors.headers(exchange, answer)]
         if self.stopping.is_set():
             headers.append((b"connection", b"close"))
         start = {"type": "http.response.start", "status": answer.status}

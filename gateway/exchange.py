@@ -51,7 +51,10 @@ class Answer:
 class Exchange:
     """A request as it came, and what can be asked of it."""
 
-    __slots__ = ("_receive", "headers", "limits", "method", "path", "query", "scope", "stopping")
+    __slots__ = (
+        *("_receive", "headers", "limits", "method", "path", "principal", "query", "scope"),
+        "stopping",
+    )
 
     def __init__(
         self, scope: Scope, receive: Receive, limits: Limits, stopping: asyncio.Event
@@ -64,11 +67,19 @@ class Exchange:
         self.headers: RawHeaders = scope["headers"]
         self.limits = limits
         self.stopping = stopping
+        # Who asks, once gateway.guard has found out; "" is nobody in particular.
+        self.principal = ""
         self._receive = receive
 
     def header(self, name: bytes) -> str:
         """The header's values, joined; "" when it is not there. `name` is in small letters."""
         return ", ".join(value.decode("latin-1") for key, value in self.headers if key == name)
+
+    @property
+    def client(self) -> str:
+        """The address of who is connected."""
+        client = self.scope.get("client")
+        return str(client[0]) if client else "unknown"
 
     @property
     def accept(self) -> str:
@@ -80,8 +91,10 @@ class Exchange:
 
     def metadata(self) -> headers.Metadata:
         """What the service is told of the request's headers."""
-        client = self.scope.get("client")
-        return headers.metadata(self.headers, str(client[0]) if client else "unknown")
+        found = headers.metadata(self.headers, self.client)
+        if self.principal:
+            found.append((headers.PRINCIPAL, self.principal))
+        return found
 
     def timeout(self, default: float | None) -> float | None:
         """How many seconds the call may take."""

@@ -5,6 +5,7 @@ Which headers cross the gateway, both ways: an allow-list, and nothing else.
           Last-Event-Id                                                             by their names
           Grpc-Metadata-X, Grpc-Metadata-X-Bin (base64)                             as x, x-bin
           X-Forwarded-For, X-Forwarded-Host                                         appended, set
+    new   X-Mesh-Principal, who asks as gateway.guard has found; X-Mesh-* cannot be sent
     out   Grpc-Metadata-X of what the service sent; Idempotent-Replayed, Www-Authenticate bare
 
 A value that is not printable ASCII is 400 on the way in and dropped on the way out: what HTTP
@@ -43,6 +44,9 @@ FORBIDDEN = frozenset(
     }
 )
 HIDDEN = (FORBIDDEN - ALLOWED) | {"date", "server"}
+# What the mesh says about a call: who asks (x-mesh-principal), how much it matters.
+MESH = "x-mesh-"
+PRINCIPAL = "x-mesh-principal"
 _NAME = re.compile(r"[0-9a-z_.-]+")
 _PRINTABLE = re.compile(r"[\x20-\x7e]*")
 _TIMEOUT = re.compile(r"([0-9]{1,8})([HMSmun])")
@@ -112,7 +116,7 @@ def _value(name: str, raw: bytes) -> str:
 
 def _custom(header: str, value: str) -> tuple[str, str | bytes]:
     name = header.removeprefix(PREFIX)
-    if not _NAME.fullmatch(name) or name in FORBIDDEN or name.startswith("grpc-"):
+    if not _NAME.fullmatch(name) or name in FORBIDDEN or name.startswith(("grpc-", MESH)):
         raise Invalid("is not metadata that a client may set", header, "INVALID_HEADER")
     if not name.endswith("-bin"):
         return name, value

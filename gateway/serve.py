@@ -21,7 +21,9 @@ from discovery.registry import Registry
 from gateway.app import App
 from gateway.catalog import Version, catalog
 from gateway.compose import Handler, PageRoute
+from gateway.cors import Cors
 from gateway.discover import TAG, Following
+from gateway.guard import Guard
 from gateway.listen import ListenError, listen, serve_http
 from gateway.settings import Limits
 from gateway.upstream import Upstream
@@ -42,9 +44,11 @@ class Gateway:
         *,
         limits: Limits | None = None,
         admin_url: str = "",
+        guard: Guard | None = None,
+        cors: Cors | None = None,
     ) -> None:
         self.limits = limits or Limits()
-        self.app = App(self.limits, admin_url)
+        self.app = App(self.limits, admin_url, guard, cors)
         self._registry = registry
         # Each call brings its own deadline; a stream may well be open for longer than any default.
         self._policy = policy or replace(Policy.production(), timeout=None)

@@ -183,7 +183,7 @@ def _answer(
         retry = 1.0
     if retry is not None:
         headers = (*headers, ("retry-after", str(max(1, math.ceil(retry)))))
-    if number == HTTPStatus.UNAUTHORIZED:
+    if number == HTTPStatus.UNAUTHORIZED and "www-authenticate" not in dict(headers):
         headers = (*headers, ("www-authenticate", "Bearer"))
     return Problem(status, number, headers, codec)
 

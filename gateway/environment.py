@@ -1,0 +1,129 @@
+"""
+What the gateway is told by its command line and its environment; every setting is off when absent.
+
+    GATEWAY_HOST, GATEWAY_PORT      where it listens (127.0.0.1, 8080)
+    GATEWAY_PAGES                   a module with `def pages(gateway)`, such as services.edge.pages
+    GATEWAY_ADMIN_PORT              where "/" leads
+    GATEWAY_CORS_ORIGINS            origins whose pages may call, joined by commas; * is any
+    GATEWAY_API_KEYS                a file of API keys, see gateway.keys
+    GATEWAY_JWKS                    file or URL of the keys that bearer tokens are signed with
+    GATEWAY_JWT_ISSUER, _AUDIENCE   what a token's iss and aud must be
+    GATEWAY_RATE_LIMIT              requests a second for each key or token, as RATE or RATE:BURST
+    MESH_REGISTRY, CONSUL_HTTP_ADDR the registry
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from gateway.cors import Cors
+from gateway.guard import Guard, Verifier
+from gateway.jwks import Jwks
+from gateway.keys import ApiKeys, KeysError
+from gateway.serve import Gateway
+from mesh.errors import PolicyError
+from mesh.policy.limit import RateLimit
+
+
+class Usage(Exception):
+    """What was asked for cannot be done; the message is the one line."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything that a gateway is made of, checked."""
+
+    host: str
+    port: int
+    pages: Callable[[Gateway], None] | None
+    admin_url: str
+    guard: Guard
+    cors: Cors
+
+
+def settings(arguments: list[str] | None, environ: Mapping[str, str]) -> Settings:
+    """The settings, or Usage; argparse itself exits on an unknown option."""
+    parser = argparse.ArgumentParser(
+        prog="python -m gateway", description="REST for every gRPC service of the registry."
+    )
+    parser.add_argument("--host", default=environ.get("GATEWAY_HOST") or "127.0.0.1")
+    parser.add_argument("--port", default=environ.get("GATEWAY_PORT") or "8080")
+    parser.add_argument("--pages", default=environ.get("GATEWAY_PAGES") or "", metavar="MODULE")
+    asked = parser.parse_args(arguments)
+    port = _port(asked.port, "the port")
+    admin = environ.get("GATEWAY_ADMIN_PORT") or ""
+    return Settings(
+        host=asked.host,
+        port=port,
+        pages=_pages(asked.pages) if asked.pages else None,
+        admin_url=f"http://{asked.host}:{_port(admin, 'GATEWAY_ADMIN_PORT')}/" if admin else "",
+        guard=Guard(_keys(environ), _tokens(environ), _rate(environ)),
+        cors=_cors(environ),
+    )
+
+
+def _port(text: str, what: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) < 65536):
+        raise Usage(f"{what} is {text!r}, not a number from 0 to 65535")
+    return int(text)
+
+
+def _pages(name: str) -> Callable[[Gateway], None]:
+    try:
+        pages: Any = import_module(name).pages
+    except (ImportError, AttributeError) as error:
+        raise Usage(f"pages {name!r}: {error}") from error
+    found: Callable[[Gateway], None] = pages
+    return found
+
+
+def _cors(environ: Mapping[str, str]) -> Cors:
+    origins = (origin.strip() for origin in environ.get("GATEWAY_CORS_ORIGINS", "").split(","))
+    try:
+        return Cors(filter(None, origins))
+    except ValueError as error:
+        raise Usage(f"GATEWAY_CORS_ORIGINS: {error}") from error
+
+
+def _keys(environ: Mapping[str, str]) -> ApiKeys | None:
+    path = environ.get("GATEWAY_API_KEYS") or ""
+    try:
+        return ApiKeys.read(Path(path)) if path else None
+    except KeysError as error:
+        raise Usage(f"GATEWAY_API_KEYS: {path}: {error}") from error
+
+
+def _tokens(environ: Mapping[str, str]) -> Verifier | None:
+    source = environ.get("GATEWAY_JWKS") or ""
+    if not source:
+        return None
+    try:
+        from gateway.tokens import Tokens  # noqa: PLC0415  its library is an extra
+
+        jwks = Jwks(source)
+    except ImportError as error:
+        raise Usage("GATEWAY_JWKS needs the extra `auth`: pip install 'proxyless[auth]'") from error
+    except ValueError as error:
+        raise Usage(f"GATEWAY_JWKS: {error}") from error
+    if "://" not in source and not Path(source).is_file():
+        raise Usage(f"GATEWAY_JWKS: {source}: no such file")
+    issuer, audience = (environ.get(f"GATEWAY_JWT_{name}") for name in ("ISSUER", "AUDIENCE"))
+    return Tokens(jwks, issuer or None, audience or None)
+
+
+def _rate(environ: Mapping[str, str]) -> RateLimit | None:
+    text = environ.get("GATEWAY_RATE_LIMIT") or ""
+    if not text:
+        return None
+    rate, _, burst = text.partition(":")
+    try:
+        most = float(rate)
+        return RateLimit(rate=most, burst=int(burst) if burst else max(1, math.ceil(most)))
+    except (ValueError, OverflowError, PolicyError) as error:
+        raise Usage(f"GATEWAY_RATE_LIMIT is {text!r}, not RATE or RATE:BURST") from error

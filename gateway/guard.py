@@ -1,0 +1,107 @@
+"""
+Who asks, and how often: API keys, bearer tokens and a rate for each of them.  Off unless told.
+
+    X-Api-Key: <key>                  -> x-mesh-principal: key:<holder>
+    Authorization: Bearer <JWT>       -> x-mesh-principal: user:<sub>
+    neither, when either is asked for -> 401; a rate exceeded -> 429 with Retry-After
+
+Services learn who asks from the metadata `x-mesh-principal`, which no client can set; a character
+that metadata cannot hold is percent-encoded there.  Without keys and tokens the rate is for each
+client address.  The rate is one process's: N workers let N times as much through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import monotonic
+from typing import Protocol
+from urllib.parse import quote
+
+from gateway.exchange import Exchange
+from gateway.jwks import JwksError
+from gateway.keys import ApiKeys
+from gateway.status import Problem, problem
+from mesh.errors import Code, RateLimited
+from mesh.policy.limit import Meter, RateLimit
+
+_SAFE = "!\"#$&'()*+,/:;<=>?@[\\]^`{|}~"
+
+
+class BadToken(Exception):
+    """The token is not one that is accepted; the message may be shown to who sent it."""
+
+
+class Verifier(Protocol):
+    """Who knows tokens; gateway.tokens.Tokens, whose library is needed only then."""
+
+    async def subject(self, token: str) -> str:
+        """Whom the token speaks for; BadToken, or JwksError when that cannot be known now."""
+        ...
+
+
+class Guard:
+    """The rules; without any, everybody is let in unnamed."""
+
+    def __init__(
+        self,
+        keys: ApiKeys | None = None,
+        tokens: Verifier | None = None,
+        rate: RateLimit | None = None,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        self._keys = keys
+        self._tokens = tokens
+        self._meter = Meter(rate) if rate else None
+        self._clock = clock
+        self._asks = keys is not None or tokens is not None
+
+    async def admit(self, exchange: Exchange) -> None:
+        """Name the exchange's principal, or raise the Problem that it is."""
+        if self._asks:
+            exchange.principal = await self._principal(exchange)
+        if self._meter is not None:
+            try:
+                self._meter.take(exchange.principal or exchange.client, self._clock())
+            except RateLimited as error:
+                raise problem(
+                    error.code,
+                    f"too many requests: {error}",
+                    reason=error.reason,
+                    retry_after=error.retry_after or 1.0,
+                ) from None
+
+    async def _principal(self, exchange: Exchange) -> str:
+        key = exchange.header(b"x-api-key")
+        if key and self._keys is not None:
+            holder = self._keys.holder(key)
+            if holder is None:
+                raise _refused("the API key is not known")
+            return f"key:{holder}"
+        scheme, _, token = exchange.header(b"authorization").partition(" ")
+        if self._tokens is None or not scheme:
+            key_too = ["an X-Api-Key"] if self._keys is not None else []
+            token_too = ["a bearer token"] if self._tokens is not None else []
+            raise _refused(f"it needs {' or '.join([*key_too, *token_too])}")
+        if scheme.lower() != "bearer":
+            raise _refused("the Authorization is not a bearer token")
+        try:
+            return f"user:{quote(await self._tokens.subject(token.strip()), safe=_SAFE)}"
+        except BadToken as error:
+            raise _refused(f"the token is refused: {error}", invalid=True) from error
+        except JwksError as error:
+            raise problem(
+                Code.UNAVAILABLE,
+                "tokens cannot be verified now",
+                reason="JWKS_UNAVAILABLE",
+                retry_after=1.0,
+            ) from error
+
+
+def _refused(message: str, *, invalid: bool = False) -> Problem:
+    challenge = 'Bearer error="invalid_token"' if invalid else "Bearer"
+    return problem(
+        Code.UNAUTHENTICATED,
+        message,
+        reason="UNAUTHENTICATED",
+        headers=[("www-authenticate", challenge)],
+    )
