@@ -76,10 +76,10 @@ async def _leader(session: aiohttp.ClientSession, origin: str) -> None:
     """A server answers before it leads, and its own node comes a little later still."""
     while True:
         try:
-            url = f"{origin}/v1/catalog/nodes"
+            url = f"{origin}/v1/health/service/consul"
             async with session.get(url, ssl=False) as response:
-                nodes = await response.json() if response.status == 200 else []
-                if nodes and nodes[0]["TaggedAddresses"]:
+                found = await response.json() if response.status == 200 else []
+                if found and found[0]["Node"]["TaggedAddresses"] and found[0]["Checks"]:
                     return
         except aiohttp.ClientError:
             pass
