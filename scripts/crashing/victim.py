@@ -54,6 +54,7 @@ class Victim:
         environment: Mapping[str, str],
         strace: Path | None = None,
         lives: Sequence[Kill | None] = (),
+        wrapper: Sequence[str] = (),
     ) -> None:
         self.kills = 0
         self.killed_at = 0.0
@@ -64,6 +65,8 @@ class Victim:
         self._folder = folder
         self._environment = {**os.environ, **environment}
         self._lives = lives
+        # What runs the command when no life is left.
+        self._wrapper = tuple(wrapper)
         self._stopping = False
         self._process: asyncio.subprocess.Process | None = None
 
@@ -116,7 +119,8 @@ class Victim:
             life += 1
 
     def _traced(self, life: int, kill: Kill | None) -> tuple[str, ...]:
-        strace = (str(self._strace), "-f", "-qq")
+        # -I2: with -o it would not hear the tether.
+        strace = (str(self._strace), "-f", "-qq", "-I2")
         if kill is not None:
             # Without --seccomp-bpf: strace 6.1 sends no signals under it.
             inject = f"inject={kill.call}:signal=KILL:when={kill.nth}"
@@ -124,7 +128,7 @@ class Victim:
         if life < len(self._lives):
             calls = f"trace={','.join(CALLS)}"
             return (*strace, "--seccomp-bpf", "-e", calls, "-o", str(self.trace(life)))
-        return ()
+        return self._wrapper
 
     def _kill(self) -> None:
         """strace and what it traces: one session of their own."""

@@ -106,7 +106,7 @@ class Orders:
 
     async def finished(self, order_id: str, seconds: float) -> Order:
         """The order at its end, or as it is after *seconds*."""
-        with self._watching.of(order_id) as watched:
+        with self._watching.of(order_id, only_end=True) as watched:
             try:
                 async with asyncio.timeout(seconds):
                     while True:

@@ -53,6 +53,14 @@ class Version:
     version: int
 
 
+@dataclass(frozen=True, slots=True)
+class Newest:
+    """An order's present version, and whether it is its last."""
+
+    version: int
+    is_final: bool
+
+
 async def insert(tx: Transaction, order: Order) -> None:
     body = write(order)
     await tx.execute(
@@ -104,17 +112,18 @@ async def versions_after(tx: Transaction, order_id: str, version: int) -> list[V
     return [_version(row) for row in rows]
 
 
-async def versions_of(tx: Transaction, order_ids: Sequence[str]) -> dict[str, int]:
-    """The present version of each of these orders."""
-    found: dict[str, int] = {}
+async def newest_of(tx: Transaction, order_ids: Sequence[str]) -> dict[str, Newest]:
+    """How far each of these orders has got."""
+    found: dict[str, Newest] = {}
     for first in range(0, len(order_ids), MOST_ARGUMENTS):
         asked = order_ids[first : first + MOST_ARGUMENTS]
         places = ", ".join(f"${number}" for number in range(1, len(asked) + 1))
         rows = await tx.fetch(
-            f"select order_id, version from orders where order_id in ({places})",  # noqa: S608
+            f"select order_id, version, status from orders where order_id in ({places})",  # noqa: S608
             *asked,
         )
-        found |= {row["order_id"]: row["version"] for row in rows}
+        for row in rows:
+            found[row["order_id"]] = Newest(row["version"], Status(row["status"]).is_final)
     return found
 
 

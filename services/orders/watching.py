@@ -20,10 +20,15 @@ from services.orders import store
 
 
 class Watched:
-    """One order that somebody waits for; `version` is the last one they have seen."""
+    """
+    One order that somebody waits for; `version` is the last one they have seen.
 
-    def __init__(self, order_id: str) -> None:
+    With `only_end` they care for no version but the last, and are woken for no other.
+    """
+
+    def __init__(self, order_id: str, *, only_end: bool = False) -> None:
         self.order_id = order_id
+        self.only_end = only_end
         self.version = 0
         self._changed = asyncio.Event()
 
@@ -44,9 +49,9 @@ class Watching:
         self._watched: dict[str, set[Watched]] = {}
 
     @contextmanager
-    def of(self, order_id: str) -> Iterator[Watched]:
-        """Wait for changes of one order inside the `with`."""
-        watched = Watched(order_id)
+    def of(self, order_id: str, *, only_end: bool = False) -> Iterator[Watched]:
+        """Wait for changes of one order, or for its end, inside the `with`."""
+        watched = Watched(order_id, only_end=only_end)
         self._watched.setdefault(order_id, set()).add(watched)
         try:
             yield watched
@@ -62,8 +67,10 @@ class Watching:
             asked = list(self._watched)
             if not asked:
                 continue
-            versions = await self._database.read(partial(store.versions_of, order_ids=asked))
-            for order_id, version in versions.items():
+            versions = await self._database.read(partial(store.newest_of, order_ids=asked))
+            for order_id, newest in versions.items():
                 for watched in self._watched.get(order_id, ()):
-                    if version > watched.version:
+                    if newest.version > watched.version and (
+                        newest.is_final or not watched.only_end
+                    ):
                         watched.wake()

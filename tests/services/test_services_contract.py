@@ -133,7 +133,8 @@ def within(path, message):
     yield path
     yield from ((*path, 2, index) for index in range(len(message.field)))
     for index, nested in enumerate(message.nested_type):
-        yield from within((*path, 3, index), nested)
+        if not nested.options.map_entry:  # what the compiler makes of a map, not what we wrote
+            yield from within((*path, 3, index), nested)
 
 
 def test_the_set_holds_all_that_it_imports(files):
