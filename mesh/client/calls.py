@@ -19,6 +19,7 @@ import grpc.aio
 
 from mesh.call import Call
 from mesh.client import status, wire
+from mesh.client.reply import reply as reply_of
 from mesh.drive import drive
 from mesh.errors import MeshError
 
@@ -214,7 +215,7 @@ class UnaryUnaryCall(Outcome, grpc.aio.UnaryUnaryCall[Any, Any]):
         begun = self._multi.begin(call, call.request, self._options)
         inner, link = begun if isinstance(begun, tuple) else await begun
         try:
-            reply = await inner
+            reply = await reply_of(inner)
         except grpc.aio.AioRpcError as error:
             raise status.failed(error) from None
         except asyncio.CancelledError:

@@ -136,17 +136,20 @@ async def _suffer(
     for panel in panels:
         panel.mood = Mood.ANSWER
     ended = monotonic()
-    await asyncio.sleep(AFTER + WINDOW)
-    return Outage(who, hops, mood, calls, attempts, recovery(load, ended))
+    recovered = None
+    while recovered is None and monotonic() < ended + AFTER + PATIENCE:
+        await asyncio.sleep(WINDOW / 4)
+        recovered = recovery(load, ended)
+    return Outage(who, hops, mood, calls, attempts, recovered)
 
 
 def recovery(load: Load, ended: float) -> float | None:
-    """After how many seconds goodput was back for a whole window."""
+    """After how many seconds goodput was back for a whole window, among calls that are over."""
     for tenth in range(int(AFTER * 10)):
         since = ended + tenth / 10
         answers = load.between(since, since + WINDOW)
         good = sum(1 for answer in answers if answer.code == "OK")
-        if answers and good >= GOOD * len(answers):
+        if since + WINDOW <= monotonic() and answers and good >= GOOD * len(answers):
             return tenth / 10
     return None
 
