@@ -30,6 +30,7 @@ from mesh.client import callables, contract
 from mesh.client import target as targets
 from mesh.client.flows import flows
 from mesh.client.follow import follow
+from mesh.client.forked import remember
 from mesh.client.pool import Options, Pool
 from mesh.column import Memory
 from mesh.policy.circuit import State
@@ -38,7 +39,7 @@ from mesh.reports import CircuitReport, EndpointReport
 from mesh.sources import Followed, PolicySource
 from mesh.telemetry.events import Emit
 
-CLOSED, OPEN, FRESH = "closed", "open", "fresh"
+CLOSED, OPEN, FRESH, FORKED = "closed", "open", "fresh", "forked"
 # How long entering waits to learn who is there; a registry that is away must not stop a start.
 FIRST_SNAPSHOT_SECONDS = 2.0
 
@@ -118,6 +119,10 @@ class Channel(grpc.aio.Channel):
         if self._state is not OPEN:
             if self._state is CLOSED:
                 raise grpc.aio.UsageError("Channel is closed.")
+            if self._state is FORKED:
+                raise grpc.aio.UsageError(
+                    f"mesh.Channel({self.target!r}) was opened before a fork: open one in the child"
+                )
             raise grpc.aio.UsageError(
                 f"mesh.Channel({self.target!r}) is not entered: use `async with` around its calls"
             )
@@ -140,6 +145,7 @@ class Channel(grpc.aio.Channel):
             first = await stack.enter_async_context(self._following(registry))
             self._stack = stack.pop_all()
         self._state = OPEN
+        remember(self)
         await asyncio.wait([first], timeout=FIRST_SNAPSHOT_SECONDS)
         return self
 
@@ -150,6 +156,11 @@ class Channel(grpc.aio.Channel):
         traceback: TracebackType | None,
     ) -> None:
         await self.close()
+
+    def forked(self) -> None:
+        """Refuse every call: the connections are the parent's."""
+        if self._state is OPEN:
+            self._state = FORKED
 
     async def close(self, grace: float | None = None) -> None:
         """Refuse new calls, let those in flight finish for `grace` seconds, cancel the rest."""

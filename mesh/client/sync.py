@@ -32,6 +32,7 @@ from mesh.client import sync_callables as callables
 from mesh.client import target as targets
 from mesh.client.flows import flows
 from mesh.client.follow import follow
+from mesh.client.forked import remember
 from mesh.client.pool import READY, Options
 from mesh.client.sync_pool import SyncPool
 from mesh.column import Memory
@@ -82,7 +83,7 @@ class SyncChannel(grpc.Channel):
             drain_seconds=drain_seconds,
         )
         self._watchers: list[Callback] = []
-        self._open = self._closed = False
+        self._open = self._closed = self._orphaned = False
         self._first = threading.Event()
         self.pool: SyncPool
 
@@ -125,6 +126,10 @@ class SyncChannel(grpc.Channel):
 
     def check(self) -> None:
         """Raise unless calls can be made now."""
+        if self._orphaned:
+            raise ValueError(
+                f"mesh.SyncChannel({self.target!r}) was opened before a fork: open one in the child"
+            )
         if self._closed:
             raise ValueError("Cannot invoke RPC on closed channel!")
         if not self._open:
@@ -138,6 +143,7 @@ class SyncChannel(grpc.Channel):
         self.pool = self._make_pool()
         self._background = _Background(self._follow)
         self._open = True
+        remember(self)
         self._background.started.result()
         self._first.wait(FIRST_SNAPSHOT_SECONDS)
         return self
@@ -149,6 +155,10 @@ class SyncChannel(grpc.Channel):
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    def forked(self) -> None:
+        """Refuse every call: the connections and the threads are the parent's."""
+        self._orphaned = self._closed = True
 
     def close(self) -> None:
         """Refuse new calls and cancel those in flight."""
