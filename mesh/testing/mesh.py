@@ -31,6 +31,7 @@ from mesh.testing.network import Link, Network
 
 if TYPE_CHECKING:
     from mesh.policy.config import Policy
+    from mesh.sources import PolicySource
 
 
 class Node:
@@ -99,7 +100,7 @@ class Mesh:
         return Node(server, behind.links, stack)
 
     async def channel(
-        self, target: str, policy: Policy | None = None, **options: Any
+        self, target: str, policy: Policy | PolicySource | None = None, **options: Any
     ) -> grpc.aio.Channel:
         """A mesh channel to `target`, closed with the mesh; `options` are Channel's."""
         channel = Channel(target, policy, registry=self.registry, **options)
