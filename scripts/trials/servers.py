@@ -38,6 +38,7 @@ async def hung(
         until = thawed if ejected is None else ejected
         reached = stage.witness.attempts(replica.endpoint, began, until)
         during = stage.witness.attempts(replica.endpoint, began, thawed)
+        stage.hung = (began, until)
         stage.notes["reached"] = str(reached)
         stage.notes["ejected after"] = "never" if ejected is None else f"{ejected - began:.2f} s"
         stage.notes["reached while hung"] = str(during)

@@ -15,6 +15,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic
@@ -77,6 +78,8 @@ class Stage:
     witness: Witness
     channel: mesh.Channel
     notes: dict[str, str] = field(default_factory=dict)
+    # From when until when a replica hung without the mesh having left it out.
+    hung: tuple[float, float] = (0.0, 0.0)
 
     @property
     def mesh(self) -> Load:
@@ -90,6 +93,12 @@ class Stage:
                 return None
             await asyncio.sleep(0.02)
         return monotonic() - began
+
+    def stall(self, since: float, until: float) -> float:
+        """The longest time in which nobody answered the mesh: what the host itself stood still."""
+        ends = sorted(answer.began + answer.seconds for answer in self.mesh.answers)
+        within = [since, *(end for end in ends if since < end < until), until]
+        return max(after - before for before, after in pairwise(within))
 
     async def answering(self, replica: Replica, seconds: float = 30.0) -> float | None:
         """How long from now until the mesh has an answer of this replica."""
@@ -127,7 +136,7 @@ async def staged(
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="trials-")))
         watched = watched and not linked
-        url = await stack.enter_async_context(agent())
+        url = await stack.enter_async_context(agent()) if watched else "memory://trials"
         network = await stack.enter_async_context(Network())
         replicas = [
             await _replica(
