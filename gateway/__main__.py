@@ -17,6 +17,7 @@ from gateway.environment import Settings, Usage, settings
 from gateway.router import Ambiguous
 from gateway.rule import RuleError
 from gateway.serve import Gateway, ListenError
+from gateway.workers import inherited, orphaned, supervise
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -24,7 +25,12 @@ def main(arguments: list[str] | None = None) -> int:
         level=logging.WARNING, format="%(levelname)s %(name)s %(message)s", stream=sys.stderr
     )
     try:
-        asyncio.run(_serve(settings(arguments, os.environ)))
+        given = sys.argv[1:] if arguments is None else arguments
+        told = settings(given, os.environ)
+        if told.workers > 1 and told.worker is None:
+            discovery.from_environment()  # one line here and not one from each worker
+            return asyncio.run(supervise(given, told.host, told.port, told.workers, _say))
+        asyncio.run(_serve(told))
     except (Usage, ListenError, discovery.DiscoveryError) as error:
         print(f"gateway: {error}", file=sys.stderr)
         return 2
@@ -33,15 +39,26 @@ def main(arguments: list[str] | None = None) -> int:
 
 async def _serve(told: Settings) -> None:
     async with discovery.from_environment() as registry:
-        gateway = Gateway(registry, admin_url=told.admin_url, guard=told.guard, cors=told.cors)
+        # Operators talk to the first worker; the others lead there.
+        first = told.worker is None or told.worker[1] == 0
+        gateway = Gateway(
+            registry, admin=told.admin if first else None, guard=told.guard, cors=told.cors
+        )
+        if not first and told.admin is not None:
+            gateway.app.admin_url = told.admin_url
         try:
             if told.pages is not None:
                 told.pages(gateway)
         except (RuleError, Ambiguous, ValueError) as error:
             raise Usage(f"pages: {error}") from error
-        await gateway.run(
-            told.host, told.port, lambda url: print(f"gateway listening on {url}", flush=True)
-        )
+        if told.worker is None:
+            await gateway.run(told.host, told.port, _say)
+        else:
+            await gateway.run(told.host, 0, _say, inherited(told.worker[0]), orphaned)
+
+
+def _say(url: str) -> None:
+    print(f"gateway listening on {url}", flush=True)
 
 
 if __name__ == "__main__":

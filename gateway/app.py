@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from contextlib import aclosing, suppress
+from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import aclosing
 from http import HTTPStatus
 from typing import Any
 
@@ -52,7 +52,6 @@ class App:
     def __init__(
         self,
         limits: Limits,
-        admin_url: str = "",
         guard: Guard | None = None,
         cors: Cors | None = None,
     ) -> None:
@@ -64,8 +63,10 @@ class App:
         self.stopping = asyncio.Event()
         self.idle = asyncio.Event()
         self.idle.set()
-        self._admin_url = admin_url
+        # Where "/" leads; set once the admin port is known.
+        self.admin_url = ""
         self._serving = 0
+        self._streams = 0
         self._own = {
             "/": self._root,
             "/healthz": self._healthz,
@@ -80,35 +81,54 @@ class App:
             await _lifespan(receive, send)
         elif scope["type"] == "http":
             with _Counted(self):
-                await self._http(scope, receive, send)
+                await self._http(Exchange(scope, receive, self.limits, self.stopping), send)
         else:
             with _Counted(self):
-                await self._socket(scope, receive, send)
+                scope = {**scope, "method": "GET"}
+                exchange = Exchange(scope, receive, self.limits, self.stopping)
+                await self._socket(exchange, receive, send)
 
-    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = Exchange(scope, receive, self.limits, self.stopping)
+    async def _http(self, exchange: Exchange, send: Send) -> None:
         try:
             answer = await self._answer(exchange, self._dispatch)
         except ClientGone:
             answer = Answer(HTTP[Code.CANCELLED])  # for nobody, but a server wants an answer
-        with suppress(ClientGone):
-            await self._send(exchange, answer, send)
+        try:
+            await self._send(exchange, answer, self._patient(send))
+        except ClientGone:
+            log.debug("%s: the client left", exchange.path)
+        finally:
+            self._streams -= exchange.streams
 
-    async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = Exchange({**scope, "method": "GET"}, receive, self.limits, self.stopping)
+    def _patient(self, send: Send) -> Send:
+        """`send`, but a client that does not read its answer has left."""
+
+        async def within(event: MutableMapping[str, Any]) -> None:
+            try:
+                async with asyncio.timeout(self.limits.write_seconds):
+                    await send(event)
+            except TimeoutError:
+                raise ClientGone from None
+
+        return within
+
+    async def _socket(self, exchange: Exchange, receive: Receive, send: Send) -> None:
         await receive()  # websocket.connect
 
         async def open_socket(exchange: Exchange) -> Answer:
             entry, _ = self._route(exchange)
+            self._take_stream(exchange, entry)
             if not (isinstance(entry, Served) and websocket.serves(entry)):
                 raise websocket.not_a_socket()
-            await websocket.talk(exchange, entry, receive, send)
+            await websocket.talk(exchange, entry, receive, self._patient(send))
             return Answer()
 
         try:
             answer = await self._answer(exchange, open_socket)
         except ClientGone:
             return
+        finally:
+            self._streams -= exchange.streams
         if answer.status != HTTPStatus.OK:  # refused before it was opened
             head = {"status": answer.status, "headers": [*answer.headers, *ALWAYS]}
             await send({"type": "websocket.http.response.start", **head})
@@ -144,12 +164,7 @@ class App:
         if exchange.path in self._own:
             return
         if self._serving > self.limits.requests:
-            raise problem(
-                Code.UNAVAILABLE,
-                "the gateway serves as many requests as it may",
-                reason="GATEWAY_FULL",
-                retry_after=1.0,
-            )
+            raise _full("requests")
         if sum(len(k) + len(v) for k, v in exchange.headers) > self.limits.header_bytes:
             raise problem(
                 Code.INVALID_ARGUMENT,
@@ -166,7 +181,16 @@ class App:
             entry, segments = self._route(exchange)
         except WrongMethod as error:
             return _wrong_method(exchange, error.allow)
+        self._take_stream(exchange, entry)
         return await entry.answer(exchange, segments)
+
+    def _take_stream(self, exchange: Exchange, entry: Entry) -> None:
+        """Take one of the places for streams, if it is one."""
+        if isinstance(entry, Served) and entry.streams:
+            if self._streams >= self.limits.streams:
+                raise _full("streams")
+            exchange.streams = True
+            self._streams += 1
 
     def _route(self, exchange: Exchange) -> tuple[Entry, list[str]]:
         catalog = self.catalog
@@ -202,9 +226,9 @@ class App:
     # -- the gateway's own paths
 
     def _root(self, exchange: Exchange) -> Answer:
-        if not self._admin_url:
+        if not self.admin_url:
             raise _no_route(exchange, self.catalog)
-        return Answer(302, [(b"location", self._admin_url.encode())])
+        return Answer(302, [(b"location", self.admin_url.encode())])
 
     def _healthz(self, _: Exchange) -> Answer:
         return Answer(200, list(JSON), dumps({"status": "ok"}))
@@ -239,6 +263,15 @@ class _Counted:
         self._app._serving -= 1  # noqa: SLF001  its own
         if not self._app._serving:  # noqa: SLF001  its own
             self._app.idle.set()
+
+
+def _full(what: str) -> Problem:
+    return problem(
+        Code.UNAVAILABLE,
+        f"the gateway serves as many {what} as it may",
+        reason="GATEWAY_FULL",
+        retry_after=1.0,
+    )
 
 
 def _no_route(exchange: Exchange, catalog: Catalog) -> Problem:

@@ -3,7 +3,9 @@ What the gateway is told by its command line and its environment; every setting 
 
     GATEWAY_HOST, GATEWAY_PORT      where it listens (127.0.0.1, 8080)
     GATEWAY_PAGES                   a module with `def pages(gateway)`, such as services.edge.pages
-    GATEWAY_ADMIN_PORT              where "/" leads
+    GATEWAY_ADMIN_PORT              the admin port, where "/" leads; see gateway.admin
+    GATEWAY_ADMIN_HOST              where that listens (127.0.0.1)
+    GATEWAY_WORKERS                 how many processes share the port (1)
     GATEWAY_CORS_ORIGINS            origins whose pages may call, joined by commas; * is any
     GATEWAY_API_KEYS                a file of API keys, see gateway.keys
     GATEWAY_JWKS                    file or URL of the keys that bearer tokens are signed with
@@ -26,7 +28,9 @@ from gateway.cors import Cors
 from gateway.guard import Guard, Verifier
 from gateway.jwks import Jwks
 from gateway.keys import ApiKeys, KeysError
+from gateway.listen import link
 from gateway.serve import Gateway
+from gateway.workers import MOST
 from mesh.errors import PolicyError
 from mesh.policy.limit import RateLimit
 
@@ -41,10 +45,18 @@ class Settings:
 
     host: str
     port: int
+    # How many processes share the port; in one of them: its socket and its place among them.
+    workers: int
+    worker: tuple[int, int] | None
     pages: Callable[[Gateway], None] | None
-    admin_url: str
+    admin: tuple[str, int] | None
     guard: Guard
     cors: Cors
+
+    @property
+    def admin_url(self) -> str:
+        """Where the admin port is, when it is not told to be any free one."""
+        return link(*self.admin) + "/" if self.admin is not None else ""
 
 
 def settings(arguments: list[str] | None, environ: Mapping[str, str]) -> Settings:
@@ -55,14 +67,22 @@ def settings(arguments: list[str] | None, environ: Mapping[str, str]) -> Setting
     parser.add_argument("--host", default=environ.get("GATEWAY_HOST") or "127.0.0.1")
     parser.add_argument("--port", default=environ.get("GATEWAY_PORT") or "8080")
     parser.add_argument("--pages", default=environ.get("GATEWAY_PAGES") or "", metavar="MODULE")
+    parser.add_argument("--workers", default=environ.get("GATEWAY_WORKERS") or "1", metavar="N")
+    parser.add_argument("--worker", default="", help=argparse.SUPPRESS)
     asked = parser.parse_args(arguments)
     port = _port(asked.port, "the port")
+    admin_host = environ.get("GATEWAY_ADMIN_HOST") or "127.0.0.1"
     admin = environ.get("GATEWAY_ADMIN_PORT") or ""
+    workers = _workers(asked.workers)
+    if admin == "0" and workers > 1:
+        raise Usage("GATEWAY_ADMIN_PORT is 0: workers must know the admin port")
     return Settings(
         host=asked.host,
         port=port,
+        workers=workers,
+        worker=_worker(asked.worker),
         pages=_pages(asked.pages) if asked.pages else None,
-        admin_url=f"http://{asked.host}:{_port(admin, 'GATEWAY_ADMIN_PORT')}/" if admin else "",
+        admin=(admin_host, _port(admin, "GATEWAY_ADMIN_PORT")) if admin else None,
         guard=Guard(_keys(environ), _tokens(environ), _rate(environ)),
         cors=_cors(environ),
     )
@@ -72,6 +92,20 @@ def _port(text: str, what: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) < 65536):
         raise Usage(f"{what} is {text!r}, not a number from 0 to 65535")
     return int(text)
+
+
+def _workers(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= MOST):
+        raise Usage(f"the number of workers is {text!r}, not one from 1 to {MOST}")
+    return int(text)
+
+
+def _worker(text: str) -> tuple[int, int] | None:
+    fd, _, slot = text.partition(":")
+    try:
+        return (int(fd), int(slot)) if text else None
+    except ValueError:
+        raise Usage("--worker is what a gateway tells its own workers") from None
 
 
 def _pages(name: str) -> Callable[[Gateway], None]:

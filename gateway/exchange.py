@@ -31,6 +31,8 @@ JSON: RawHeaders = [(b"content-type", b"application/json")]
 JSON_TYPES = frozenset({"", "application/json", "text/json", "application/x-www-form-urlencoded"})
 NDJSON_TYPES = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
 # How much of a body that is too large is read past the limit, and for how long.
+# So much a compressed body may hold whatever its ratio.
+INFLATED_BYTES = 64 * 1024
 LINGER_BYTES = 32 * 1024 * 1024
 LINGER_SECONDS = 1.0
 
@@ -53,7 +55,7 @@ class Exchange:
 
     __slots__ = (
         *("_receive", "headers", "limits", "method", "path", "principal", "query", "scope"),
-        "stopping",
+        *("stopping", "streams"),
     )
 
     def __init__(
@@ -69,6 +71,8 @@ class Exchange:
         self.stopping = stopping
         # Who asks, once gateway.guard has found out; "" is nobody in particular.
         self.principal = ""
+        # Whether it holds one of the places for streams.
+        self.streams = False
         self._receive = receive
 
     def header(self, name: bytes) -> str:
@@ -183,12 +187,21 @@ class Exchange:
             return body
         if encoding != "gzip":
             raise unsupported(f"content-encoding {encoding!r} is not read here")
-        limit = self.limits.body_bytes
+        limit = min(
+            self.limits.body_bytes, max(INFLATED_BYTES, len(body) * self.limits.inflate_ratio)
+        )
         inflate = zlib.decompressobj(wbits=31)
         try:
             plain = inflate.decompress(body, limit + 1)
         except zlib.error as error:
             raise Invalid("the body is not gzip", reason="INVALID_ENCODING") from error
+        if len(plain) > limit < self.limits.body_bytes:
+            raise problem(
+                Code.INVALID_ARGUMENT,
+                f"the body holds more than {self.limits.inflate_ratio} times its own size",
+                reason="BODY_TOO_DENSE",
+                http=413,
+            )
         if len(plain) > limit:  # never inflated further than this
             raise too_large(limit)
         if not inflate.eof or inflate.unused_data:

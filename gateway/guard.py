@@ -55,6 +55,15 @@ class Guard:
         self._clock = clock
         self._asks = keys is not None or tokens is not None
 
+    def shown(self) -> dict[str, object]:
+        """What is on, without anything secret."""
+        rule = self._meter.rule if self._meter is not None else None
+        return {
+            "api_keys": self._keys is not None,
+            "tokens": self._tokens is not None,
+            "rate_limit": rule,
+        }
+
     async def admit(self, exchange: Exchange) -> None:
         """Name the exchange's principal, or raise the Problem that it is."""
         if self._asks:

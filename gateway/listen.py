@@ -18,14 +18,12 @@ import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from granian._granian import SocketHolder
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.server.embed import Server
-
-from gateway.app import App
 
 BACKLOG = 512
 # ms: who takes longer over its request's head is closed.
@@ -37,15 +35,26 @@ THREADS_SECONDS = 2.0
 THREADS = Path("/proc/self/task")
 
 
+class Application(Protocol):
+    """What is served: an ASGI application that hears when serving ends."""
+
+    stopping: asyncio.Event
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None: ...
+
+
 class ListenError(OSError):
     """The address cannot be listened on."""
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
+    """A listening socket, or ListenError; a `shared` port takes more of them, as workers do."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listening.bind((host, port))
         listening.listen(BACKLOG)
         listening.setblocking(False)
@@ -55,17 +64,32 @@ def listen(host: str, port: int) -> socket.socket:
     return listening
 
 
+def url_of(host: str, listening: socket.socket) -> str:
+    """Where a browser on this machine finds it."""
+    return link(host, listening.getsockname()[1])
+
+
+def link(host: str, port: int) -> str:
+    """The URL of a host and port to listen on."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  not bound here
+    shown = f"[{host}]" if ":" in host else host
+    return f"http://{shown}:{port}"
+
+
 class _Granian(Server):
     """granian on a socket that is bound already."""
 
-    def __init__(self, app: App, listening: socket.socket) -> None:
+    def __init__(self, app: Application, listening: socket.socket, connections: int) -> None:
         host, port = listening.getsockname()[:2]
         super().__init__(
             app,
             address=host,
             port=port,
             interface=Interfaces.ASGINL,
-            http=HTTPModes.auto,
+            # Where it waits to see which HTTP this is, granian waits for ever.
+            http=HTTPModes.http1,
+            # Its own default is so small that a few silent clients keep everybody out.
+            backpressure=connections,
             http1_settings=HTTP1Settings(
                 header_read_timeout=HEAD_MILLISECONDS, max_buffer_size=HEAD_BYTES
             ),
@@ -81,9 +105,12 @@ class _Granian(Server):
 
 
 @asynccontextmanager
-async def serve_http(app: App, listening: socket.socket) -> AsyncIterator[None]:
+async def serve_http(
+    app: Application, listening: socket.socket, connections: int = 1000
+) -> AsyncIterator[None]:
+    """Serve while the block runs; at most so many clients are connected at the same time."""
     logging.getLogger("granian").setLevel(logging.ERROR)
-    server: Any = _Granian(app, listening)
+    server: Any = _Granian(app, listening, connections)
     others = _native_threads()
     serving = asyncio.create_task(server.serve())
     try:

@@ -36,6 +36,8 @@ class Served:
         self.name = route.name
         self.binder = Binder(route)
         rpc = route.rpc
+        # Whether it may go on for as long as the client likes.
+        self.streams = rpc.client_streaming or rpc.server_streaming
         self._codec = rpc.contract.codec
         reply = route.response_body and rpc.output.fields_by_name[route.response_body]
         self._part = reply or None

@@ -13,18 +13,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import replace
+from functools import cached_property
+from ipaddress import ip_address
+from typing import Any
 
 from discovery.registry import Registry
+from gateway.admin import Admin
 from gateway.app import App
 from gateway.catalog import Version, catalog
 from gateway.compose import Handler, PageRoute
 from gateway.cors import Cors
 from gateway.discover import TAG, Following
 from gateway.guard import Guard
-from gateway.listen import ListenError, listen, serve_http
+from gateway.listen import ListenError, listen, serve_http, url_of
 from gateway.settings import Limits
 from gateway.upstream import Upstream
 from mesh.policy.config import Policy
@@ -32,6 +37,7 @@ from mesh.policy.config import Policy
 log = logging.getLogger(__name__)
 
 AGAIN_SECONDS = 1.0
+ADMIN_CONNECTIONS = 100
 
 
 class Gateway:
@@ -43,12 +49,15 @@ class Gateway:
         policy: Policy | None = None,
         *,
         limits: Limits | None = None,
-        admin_url: str = "",
+        admin: tuple[str, int] | None = None,
         guard: Guard | None = None,
         cors: Cors | None = None,
     ) -> None:
         self.limits = limits or Limits()
-        self.app = App(self.limits, admin_url, guard, cors)
+        self.app = App(self.limits, guard, cors)
+        self._admin_at = admin
+        self._guard = guard
+        self._cors = cors
         self._registry = registry
         # Each call brings its own deadline; a stream may well be open for longer than any default.
         self._policy = policy or replace(Policy.production(), timeout=None)
@@ -80,32 +89,73 @@ class Gateway:
     # -- serving
 
     async def run(
-        self, host: str = "127.0.0.1", port: int = 0, started: Callable[[str], None] = log.info
+        self,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        started: Callable[[str], None] = log.info,
+        listening: socket.socket | None = None,
+        until: Callable[[], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
-        """Serve until SIGTERM or SIGINT, then drain; `started` is told the URL."""
+        """
+        Serve until SIGTERM or SIGINT, then drain; `started` is told the URL.
+
+        `until` returning stops it too.
+        """
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         try:
-            async with self.serving(host, port) as url:
+            async with self.serving(host, port, listening) as url:
                 started(url)
-                await stop.wait()
+                ends: list[asyncio.Future[Any]] = [asyncio.ensure_future(stop.wait())]
+                if until is not None:
+                    ends.append(asyncio.ensure_future(until()))
+                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+                for end in ends:
+                    end.cancel()
         finally:
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.remove_signal_handler(number)
 
     @asynccontextmanager
-    async def serving(self, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[str]:
-        """The URL it is served at, on a free port unless told; ListenError when it is taken."""
-        listening = listen(host, port)
+    async def serving(
+        self, host: str = "127.0.0.1", port: int = 0, listening: socket.socket | None = None
+    ) -> AsyncIterator[str]:
+        """
+        The URL it is served at, on a free port unless told; ListenError when it is taken.
+
+        A socket that listens already is taken over.
+        """
         async with AsyncExitStack() as stack:
-            stack.callback(listening.close)
+            listening = stack.enter_context(closing(listening or listen(host, port)))
+            if self._admin_at is not None:
+                await stack.enter_async_context(self._administered(*self._admin_at))
             await stack.enter_async_context(self._following())
             stack.push_async_callback(self._drain)
-            await stack.enter_async_context(serve_http(self.app, listening))
-            shown = f"[{host}]" if ":" in host else host
-            yield f"http://{shown}:{listening.getsockname()[1]}"
+            connections = self.limits.connections
+            await stack.enter_async_context(serve_http(self.app, listening, connections))
+            yield url_of(host, listening)
+
+    @asynccontextmanager
+    async def _administered(self, host: str, port: int) -> AsyncIterator[None]:
+        """The admin port, which outlives the public one so that a stop can be watched."""
+        with closing(listen(host, port)) as listening:
+            self.admin.loopback = ip_address(listening.getsockname()[0]).is_loopback
+            async with serve_http(self.admin, listening, ADMIN_CONNECTIONS):
+                self.app.admin_url = f"{url_of(host, listening)}/"
+                yield
+
+    @cached_property
+    def admin(self) -> Admin:
+        """The admin port's application; what is added to it is served when there is such a port."""
+        config = {
+            "limits": self.limits,
+            "policy": self._policy,
+            "guard": self._guard.shown() if self._guard else {},
+            "cors_origins": sorted(self._cors.origins) if self._cors else [],
+        }
+        return Admin(lambda: self.app.catalog, config)
 
     async def _drain(self) -> None:
         """Nobody connects any more; let what is being served end."""

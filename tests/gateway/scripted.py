@@ -136,6 +136,12 @@ class Orders(orders_pb2_grpc.OrderServiceServicer):
         if request.order_id == "empty":
             return
         yield orders_pb2.Order(order_id=request.order_id, note="1")
+        if request.order_id == "flood":  # until nobody reads any more
+            try:
+                while True:
+                    yield orders_pb2.Order(note="x" * 100_000)
+            finally:
+                self.left.set()
         if request.order_id == "waits":
             self.entered.set()
             try:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gzip
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -48,6 +51,119 @@ async def test_one_request_more_than_may_be_served_is_503(request: pytest.Fixtur
 
     assert (refused.status, body["details"][0]["reason"]) == (503, "GATEWAY_FULL")
     assert refused.headers["retry-after"] == "1"
+
+
+async def test_one_stream_more_than_may_be_open_is_503(request: pytest.FixtureRequest) -> None:
+    orders = Orders()
+    async with (
+        discovery.connect(f"memory://{request.node.nodeid}") as registry,
+        running(registry, "orders", orders),
+        serving(registry, replace(LIMITS, streams=1)) as (gateway, url, http),
+    ):
+        await until(lambda: gateway.app.catalog.ready)
+        first = await http.get(f"{url}/v1/orders/waits:watch")
+        await asyncio.wait_for(orders.entered.wait(), 5)
+        async with http.get(f"{url}/v1/orders/waits:watch") as refused:
+            body = await refused.json()
+        async with http.get(f"{url}/v1/orders/o-1") as unary:
+            assert unary.status == 200
+        first.close()
+        await asyncio.wait_for(orders.left.wait(), 5)
+        orders.go.set()
+        await until(lambda: gateway.app._serving == 0)
+        async with http.get(f"{url}/v1/orders/o-1:watch") as again:
+            assert again.status == 200
+
+    assert (refused.status, body["details"][0]["reason"]) == (503, "GATEWAY_FULL")
+    assert refused.headers["retry-after"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("size", "ratio", "status", "reason"),
+    [
+        (60_000, 10, 200, ""),  # small enough whatever its ratio
+        (200_000, 10, 413, "BODY_TOO_DENSE"),
+        (200_000, 2000, 200, ""),
+        (5_000_000, 2000, 413, "BODY_TOO_LARGE"),
+    ],
+)
+async def test_a_body_that_grows_when_it_is_unpacked_is_refused(
+    request: pytest.FixtureRequest, size: int, ratio: int, status: int, reason: str
+) -> None:
+    async with (
+        discovery.connect(f"memory://{request.node.nodeid}") as registry,
+        running(registry, "orders", Orders()),
+        serving(registry, replace(LIMITS, inflate_ratio=ratio)) as (gateway, url, http),
+    ):
+        await until(lambda: gateway.app.catalog.ready)
+        packed = gzip.compress(b'{"customerId": "c"' + b" " * size + b"}")
+        headers = {"Content-Encoding": "gzip", "Content-Type": "application/json"}
+        async with http.post(f"{url}/v1/orders", data=packed, headers=headers) as response:
+            body = await response.json()
+
+    assert response.status == status
+    assert not reason or body["details"][0]["reason"] == reason
+
+
+async def test_a_client_that_does_not_read_its_answer_is_closed(
+    request: pytest.FixtureRequest,
+) -> None:
+    orders = Orders()
+    async with (
+        discovery.connect(f"memory://{request.node.nodeid}") as registry,
+        running(registry, "orders", orders),
+        serving(registry, replace(LIMITS, write_seconds=0.2)) as (gateway, url, _),
+    ):
+        await until(lambda: gateway.app.catalog.ready)
+        port = int(url.rsplit(":", 1)[1])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        writer.write(b"GET /v1/orders/flood:watch HTTP/1.1\r\nHost: x\r\n\r\n")
+        await asyncio.wait_for(orders.left.wait(), 20)
+        await until(lambda: gateway.app._serving == 0)
+        writer.transport.resume_reading()  # type: ignore[attr-defined]
+        answer = b""
+        async with asyncio.timeout(10):
+            while piece := await reader.read(1 << 20):
+                answer += piece
+        writer.close()
+
+    assert not answer.endswith(b"0\r\n\r\n"), "a stream that was cut off must not look whole"
+
+
+async def test_silent_clients_keep_nobody_out(shop: Any) -> None:
+    port = int(shop.url.rsplit(":", 1)[1])
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(200):
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            stack.callback(writer.close)
+        assert (await shop.ask("GET", "/healthz"))[0] == 200
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("first", "drip"), [(b"", b""), (b"GET / HT", b""), (b"GET / HTTP/1.1\r\nX: ", b"a")]
+)
+async def test_a_client_that_is_slow_to_ask_is_closed_within_ten_seconds(
+    shop: Any, first: bytes, drip: bytes
+) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(shop.url.rsplit(":", 1)[1]))
+    writer.write(first)
+    dripping = asyncio.ensure_future(_drip(writer, drip))
+    try:
+        async with asyncio.timeout(13):
+            with contextlib.suppress(ConnectionError):
+                while await reader.read(4096):
+                    pass
+    finally:
+        dripping.cancel()
+        writer.close()
+
+
+async def _drip(writer: asyncio.StreamWriter, drip: bytes) -> None:
+    while True:
+        writer.write(drip)
+        await asyncio.sleep(0.5)
 
 
 async def test_a_client_may_not_ask_for_more_time_than_there_is(
