@@ -33,11 +33,17 @@ Wire = Callable[[Call], Awaitable[Any]]
 Clock = Callable[[], float]
 
 
-async def drive(steps: Steps, call: Call, wire: Wire, clock: Clock = monotonic) -> Any:
-    """Run a flow to its end on asyncio: its reply, or its MeshError; cancelling closes it."""
+async def drive(
+    steps: Steps, call: Call, wire: Wire, clock: Clock = monotonic, first: Step | None = None
+) -> Any:
+    """
+    Run a flow to its end on asyncio: its reply, or its MeshError; cancelling closes it.
+
+    `first` is the step at which a flow stands that has begun already.
+    """
     tasks: dict[Branch, asyncio.Task[Any]] = {}
     try:
-        step = next(steps)
+        step = next(steps) if first is None else first
         while True:
             try:
                 answer = (

@@ -73,6 +73,8 @@ class Pool:
         self._picker: Picker | None = None
         self._stale = True
         self._due = NEVER
+        # Whether anybody asks how long answers take.
+        self._timed = False
 
     def adopt(self, rules: Arrangement, rng: Random, emit: Emit) -> None:
         """Put other rules in force; members keep what is known of them."""
@@ -85,6 +87,7 @@ class Pool:
                 tally.ejected_at = None
         elif self._detector is None or rules.outlier != before.outlier:
             self._detector = Detector(rules.outlier, rng, emit)
+        self._timed = getattr(rules.balance, "latency", False)
         self._failover = Failover(rules.zones) if rules.zones is not None else None
         if self.snapshot is not None:
             self.publish(self.snapshot)
@@ -173,7 +176,7 @@ class Pool:
     def answered(self, lease: Lease, now: float, *, timed: bool = True) -> None:
         """The endpoint answered with OK; not `timed` is a stream, as long as it likes."""
         member = lease.member
-        if timed:
+        if timed and self._timed:
             member.latency.add(now - lease.since, now)
         member.tally.add(ok=True)
 
@@ -182,7 +185,7 @@ class Pool:
         member, sign = lease.member, sign_of(failure, allowed)
         if sign is Sign.SILENT:
             return
-        if failure.code is not Code.UNAVAILABLE:
+        if self._timed and failure.code is not Code.UNAVAILABLE:
             # Refusing is fast, so it says nothing of how fast work is.
             member.latency.add(now - lease.since, now)
         if sign is Sign.WELL or self._detector is None:

@@ -17,7 +17,7 @@ import grpc.aio
 from mesh.call import Call, Kind, Metadata, Method
 from mesh.client import contract, wire
 from mesh.client.calls import UnaryUnaryCall
-from mesh.client.pool import READY, Link
+from mesh.client.pool import READY
 from mesh.client.streams import UnaryStreamCall
 from mesh.client.writing import Source, StreamStreamCall, StreamUnaryCall
 
@@ -57,23 +57,24 @@ class MultiCallable:
         make = getattr(channel, self.kind.value)
         return make(self._path, serializer, self._deserializer, self._registered)
 
-    def begin(self, call: Call, request: Any, options: dict[str, Any]) -> wire.Begun:
-        """One attempt's call of grpc's own, and the link that it is on."""
+    def begin_now(self, call: Call, request: Any, options: dict[str, Any]) -> wire.Begun | None:
+        """One attempt's call of grpc's own and its link; None where the link does not stand."""
         link = wire.link_of(self.channel.pool, call)
         if link.channel.get_state() is not READY:
-            return self._begin_later(link, call, request, options)
+            return None
         multi = link.callables.get(self)
         if multi is None:
             multi = link.callables[self] = self.on(link.channel)
         timeout, metadata = wire.timeout(call), wire.metadata(call)
-        return multi(request, timeout=timeout, metadata=metadata, **options), link
+        if options:
+            return multi(request, timeout=timeout, metadata=metadata, **options), link
+        return multi(request, timeout=timeout, metadata=metadata), link
 
-    async def _begin_later(
-        self, link: Link, call: Call, request: Any, options: dict[str, Any]
-    ) -> tuple[Any, Link | None]:
-        await wire.connect(link, call)
-        begun = self.begin(call, request, options)
-        return begun if isinstance(begun, tuple) else await begun
+    async def begin(self, call: Call, request: Any, options: dict[str, Any]) -> wire.Begun:
+        """The same, once the link stands; CallFailed when it cannot."""
+        while (begun := self.begin_now(call, request, options)) is None:
+            await wire.connect(wire.link_of(self.channel.pool, call), call)
+        return begun
 
     def _call(
         self,
@@ -130,8 +131,11 @@ class UnaryUnary(MultiCallable, grpc.aio.UnaryUnaryMultiCallable[Any, Any]):
         wait_for_ready: bool | None = None,
         compression: grpc.Compression | None = None,
     ) -> UnaryUnaryCall:
-        call = self._call(request, timeout, metadata, wait_for_ready)
-        options = self._options(credentials, compression)
+        self.channel.check()
+        call = new_call(self._method, self._keyed, request, timeout, metadata, wait_for_ready)
+        options = NO_OPTIONS
+        if credentials is not None or compression is not None:
+            options = self._options(credentials, compression)
         return UnaryUnaryCall(self, call, options)
 
 

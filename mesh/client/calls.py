@@ -1,9 +1,10 @@
 """
 A call object that behaves as grpc.aio's own: one outcome, told to whoever asks.
 
-`Outcome` is what the four kinds share.  A unary call is lazy: awaited at once, its flow runs inside
-the awaiting task at the price of one coroutine; left alone, it starts at the loop's next turn, as
-grpc's own would, so that two calls made and then awaited in turn run side by side.
+`Outcome` is what the four kinds share.  A unary call begins when it is made: where nothing is in
+the way its flow goes as far as the wire at once, so that two calls made and then awaited in turn
+run side by side.  From there it goes on inside the task that awaits it, or, left alone until its
+attempt has ended, in a task of its own.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Generator
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,15 +21,18 @@ import grpc.aio
 
 from mesh.call import Call
 from mesh.client import status, wire
-from mesh.client.reply import reply as reply_of
 from mesh.drive import drive
-from mesh.errors import MeshError
+from mesh.errors import CallFailed, MeshError
+from mesh.flow import Attempt, Step
 
 if TYPE_CHECKING:
-    from mesh.client.wire import Method
+    from mesh.client.pool import Link
+    from mesh.client.wire import Begun, Method
 
 LOG = logging.getLogger(__name__)
 DoneCallback = Callable[[Any], None]
+# An attempt that is out, the link it is on, and what is set when it has ended.
+Sent = tuple[Any, "Link | None", "asyncio.Future[None] | None"]
 
 
 class Outcome(grpc.aio.Call):
@@ -41,6 +46,8 @@ class Outcome(grpc.aio.Call):
     _error: BaseException | None = None
     # grpc's own call that brought the reply, if any did.
     _inner: Any = None
+    # Where the flow stands, when it has begun before anybody drives it.
+    _step: Step | None = None
     # The task that runs the flow: our own, or the one that awaits the call (`lent`).
     _task: asyncio.Task[Any] | None = None
     _lent = False
@@ -52,15 +59,15 @@ class Outcome(grpc.aio.Call):
         self._multi = multi
         self._call = call
         self._options = options
+        self._steps = multi.channel.flow(call)
+        multi.channel.active.add(self)
 
     # -- the conversation
 
     async def _run(self) -> Any:
         """Run the flow and settle; the reply, or what the caller is told instead raised."""
-        channel, call = self._multi.channel, self._call
-        channel.active.add(self)
         try:
-            reply = await drive(channel.flow(call), call, self._attempt)
+            reply = await drive(self._steps, self._call, self._attempt, first=self._step)
         except MeshError as failure:
             error = status.surface(failure)
             self._settle(error=error)
@@ -96,9 +103,10 @@ class Outcome(grpc.aio.Call):
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)
-        callbacks, self._callbacks = self._callbacks, ()
-        for callback in callbacks:
-            callback(self)
+        if self._callbacks:
+            callbacks, self._callbacks = self._callbacks, ()
+            for callback in callbacks:
+                callback(self)
 
     def _settle_cancelled(self) -> None:
         if not self._done:
@@ -196,31 +204,81 @@ class Outcome(grpc.aio.Call):
 class UnaryUnaryCall(Outcome, grpc.aio.UnaryUnaryCall[Any, Any]):
     """One request, one reply."""
 
-    def __init__(self, multi: Method, call: Call, options: dict[str, Any]) -> None:
-        super().__init__(multi, call, options)
-        self._soon = multi.channel.loop.call_soon(self._begin)
+    # The first attempt, from when it was sent until somebody drives the flow.
+    _first: Sent | None = None
+    _soon: asyncio.Handle | None = None
 
-    def _begin(self) -> None:
-        if self._task is None and not self._done:
-            self._task = self._multi.channel.loop.create_task(self._converse())
+    def __init__(self, multi: Method, call: Call, options: dict[str, Any]) -> None:
+        Outcome.__init__(self, multi, call, options)
+        begun = None
+        try:
+            self._step = step = next(self._steps)
+        except MeshError as refusal:
+            self._settle(error=status.surface(refusal))
+            return
+        if type(step) is Attempt:
+            try:
+                begun = multi.begin_now(step.call, call.request, options)
+            except CallFailed:
+                begun = None  # nothing was sent; the flow hears of it once it is driven
+        if begun is None:
+            self._soon = multi.channel.loop.call_soon(self._go_on)
+        else:
+            self._first = self._sent(begun)
 
     def __await__(self) -> Generator[Any, None, Any]:
         if self._task is None and not self._done:
-            self._soon.cancel()
+            if self._soon is not None:
+                self._soon.cancel()
             self._task, self._lent = asyncio.current_task(), True
             return self._run().__await__()
         return self._joined().__await__()
 
+    def cancel(self) -> bool:
+        if not super().cancel():
+            return False
+        if self._task is None:
+            self._steps.close()
+            if self._first is not None:
+                wire.cancel(self._first[0])
+        return True
+
+    def _go_on(self) -> None:
+        """Drive the flow in a task of its own, unless somebody does already."""
+        if self._task is None and not self._done:
+            self._task = self._multi.channel.loop.create_task(self._converse())
+
+    def _sent(self, begun: Begun) -> Sent:
+        """An attempt that is out, and a future that tells when it has ended."""
+        inner, link = begun
+        if link is None:
+            return inner, None, None
+        ended = self._multi.channel.loop.create_future()
+        inner.add_done_callback(partial(self._attempt_ended, ended))
+        return inner, link, ended
+
+    def _attempt_ended(self, ended: asyncio.Future[None], _: Any) -> None:
+        if not ended.done():
+            ended.set_result(None)
+        if self._task is None:
+            self._go_on()
+
     async def _attempt(self, call: Call) -> Any:
-        begun = self._multi.begin(call, call.request, self._options)
-        inner, link = begun if isinstance(begun, tuple) else await begun
+        sent, self._first = self._first, None
+        if sent is None:
+            sent = self._sent(await self._multi.begin(call, call.request, self._options))
+        inner, link, ended = sent
         try:
-            reply = await reply_of(inner)
+            if ended is not None:
+                # Not for `inner`: who is cancelled while waiting for that cancels grpc's own task.
+                await ended
+            reply = await inner
         except grpc.aio.AioRpcError as error:
             raise status.failed(error) from None
         except asyncio.CancelledError:
             failure = wire.recalled(link)
             if failure is None:
+                wire.cancel(inner)
                 raise
             raise failure from None
         call.committed, self._inner = True, inner

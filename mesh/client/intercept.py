@@ -20,7 +20,6 @@ from mesh.client import contract, wire
 from mesh.client.callables import new_call
 from mesh.client.calls import UnaryUnaryCall
 from mesh.client.flows import flows
-from mesh.client.pool import Link
 from mesh.client.streams import UnaryStreamCall
 from mesh.client.writing import StreamStreamCall, StreamUnaryCall
 from mesh.column import Memory
@@ -59,9 +58,10 @@ class _Method:
         self._continuation = continuation
         self._details = details
 
-    async def begin(
-        self, call: Call, request: Any, options: dict[str, Any]
-    ) -> tuple[Any, Link | None]:
+    def begin_now(self, call: Call, request: Any, options: dict[str, Any]) -> wire.Begun | None:
+        return None  # it takes the interceptors between us and the channel
+
+    async def begin(self, call: Call, request: Any, options: dict[str, Any]) -> wire.Begun:
         metadata = grpc.aio.Metadata(*(wire.metadata(call) or ()))
         details = self._details._replace(timeout=wire.timeout(call), metadata=metadata)
         return await self._continuation(details, request), None

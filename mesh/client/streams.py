@@ -92,8 +92,7 @@ class Stream(Outcome):
 
     async def _attempt(self, call: Call) -> Any:
         request = call.request if self.requests is None else None
-        begun = self._multi.begin(call, request, self._options)
-        inner, link = begun if isinstance(begun, tuple) else await begun
+        inner, link = await self._multi.begin(call, request, self._options)
         feeding = None
         if self.requests is not None:
             feeding = asyncio.ensure_future(self.requests.feed(inner, call))

@@ -8,13 +8,13 @@ certainly not processed it, and when it did stand, nobody can know.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
 from time import monotonic
 from typing import Any, Protocol
 
 from discovery.model import Endpoint
 from mesh.call import Call, Metadata
 from mesh.client.pool import Link, Pool
+from mesh.client.status import LOCALLY_CANCELLED
 from mesh.errors import CallFailed, Code, Processed
 from mesh.flow import Inner
 
@@ -24,8 +24,8 @@ PREVIOUS = "grpc-previous-rpc-attempts"
 RETRIED_FOR = "x-mesh-retried-for"
 
 
-# At once where the connection stands, else awaited; no link is no link of ours.
-Begun = tuple[Any, Link | None] | Awaitable[tuple[Any, Link | None]]
+# An attempt's call of grpc's own, and the link that it is on: none where it is no link of ours.
+Begun = tuple[Any, Link | None]
 
 
 class Calls(Protocol):
@@ -47,8 +47,12 @@ class Method(Protocol):
     @property
     def serializer(self) -> Any: ...
 
-    def begin(self, call: Call, request: Any, options: dict[str, Any]) -> Begun:
-        """One attempt's call of grpc's own, and the link that it is on."""
+    def begin_now(self, call: Call, request: Any, options: dict[str, Any]) -> Begun | None:
+        """One attempt's call of grpc's own and its link; None where it must be waited for."""
+        ...
+
+    async def begin(self, call: Call, request: Any, options: dict[str, Any]) -> Begun:
+        """The same, waited for; no link is no link of ours."""
         ...
 
 
@@ -101,6 +105,20 @@ def metadata(call: Call) -> Metadata | None:
     ]
     given = {name for name, _ in call.metadata}
     return call.with_metadata([pair for pair in extra if pair[1] and pair[0] not in given])
+
+
+def cancel(inner: Any) -> None:
+    """
+    Tell the core that nobody waits for the reply of a unary call any more.
+
+    Its own cancel() would also cancel grpc's task in the middle of a batch, and what the batch
+    holds is then never freed: 1 KB, 14 KB in bursts (grpc/grpc#43360).
+    """
+    quietly = getattr(inner, "_cancel", None)
+    if quietly is None:
+        inner.cancel()
+    else:
+        quietly(LOCALLY_CANCELLED)
 
 
 def recalled(link: Link | None) -> CallFailed | None:

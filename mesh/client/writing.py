@@ -134,8 +134,7 @@ class StreamUnaryCall(Writing, Outcome, grpc.aio.StreamUnaryCall[Any, Any]):
         self._requests.end()
 
     async def _attempt(self, call: Call) -> Any:
-        begun = self._multi.begin(call, None, self._options)
-        inner, link = begun if isinstance(begun, tuple) else await begun
+        inner, link = await self._multi.begin(call, None, self._options)
         feeding = asyncio.ensure_future(self._requests.feed(inner, call))
         try:
             reply = await inner

@@ -11,7 +11,7 @@ import pytest
 
 from mesh import Fallback, Hedge, Policy, RoundRobin, detached
 from mesh.inbound import INBOUND, Inbound
-from tests.loopback.town import KEY, QUICK, Flaky, method, ready
+from tests.loopback.town import KEY, QUICK, Flaky, eventually, method, ready
 
 
 async def test_a_keyed_call_is_repeated_and_says_how_often(town):
@@ -164,3 +164,33 @@ async def test_the_second_of_two_hedges_answers_for_a_hung_first(town):
             while any(channel.memory.in_flight(name) for name in ("hung", "quick")):
                 await asyncio.sleep(0.005)
         hung.hold.set()
+
+
+async def test_a_call_that_nobody_awaits_is_repeated_all_the_same(town):
+    flaky = Flaky("one", grpc.StatusCode.UNAVAILABLE)
+    await town.open(flaky)
+    async with town.channel(Policy(retry=QUICK)) as channel:
+        await channel.channel_ready()
+        call = method(channel)(b"", metadata=KEY, timeout=5)
+        await eventually(call.done)
+
+        assert await call == b"one"
+    assert len(flaky.seen) == 2
+
+
+async def test_a_call_cancelled_before_anybody_awaits_it_gives_everything_back(town):
+    flaky = Flaky("one")
+    flaky.hold = asyncio.Event()
+    await town.open(flaky)
+    async with town.channel(Policy.production()) as channel:
+        await ready(channel, "one")
+        call = method(channel)(b"", timeout=5)
+        in_flight = [member.in_flight for member in channel.memory.pool.members.values()]
+        call.cancel()
+
+        assert in_flight == [1]
+        assert [member.in_flight for member in channel.memory.pool.members.values()] == [0]
+        assert channel.memory.rules.compartments[""].in_flight == 0
+        with pytest.raises(asyncio.CancelledError):
+            await call
+    flaky.hold.set()

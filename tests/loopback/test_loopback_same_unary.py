@@ -221,3 +221,11 @@ async def test_closing_with_grace_lets_calls_finish(world, channel):
     asyncio.get_running_loop().call_later(0.05, world.service.release.set)
     await channel.close(5)
     assert await call == b"x"
+
+
+async def test_a_call_that_nobody_awaits_is_made_all_the_same(world, channel):
+    call = world.call(channel, "unary_unary_echo")(b"hi")
+    await eventually(call.done)
+
+    assert world.service.calls == 1
+    assert await call == b"hi"
