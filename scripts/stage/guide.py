@@ -9,7 +9,7 @@ from scripts.stage.programs import HOST, REGISTRY_PORT, Registry, python
 
 GUIDE = """
 What runs where
-  gateway         {gateway}   try {gateway}/openapi.json
+  gateway         {gateway}   try {gateway}/docs
   registry        {registry}   {registry_name}
 {instances}
 Ready after {seconds:.1f} s{memory}. State and logs are in {state}. Ctrl-C stops everything.

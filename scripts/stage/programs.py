@@ -3,7 +3,7 @@ Which programs make the demo, and where each of them listens.
 
     registry    CONSUL_HTTP_ADDR or MESH_REGISTRY if set, else `consul` on PATH, else our own agent
     services    two instances each of orders, payments and inventory, one of notifications
-    gateway     127.0.0.1:8080, or GATEWAY_PORT
+    gateway     127.0.0.1:8080, or GATEWAY_PORT; its admin port 8081, or GATEWAY_ADMIN_PORT
 
 Instance 1 of a service takes its known port if that is free; everything else a free one.
 """
@@ -25,6 +25,7 @@ from scripts.stage.preflight import Unfit, free_port, is_free, require_free
 HOST = "127.0.0.1"
 REGISTRY_PORT = 8500
 GATEWAY_PORT = 8080
+ADMIN_PORT = 8081
 INSTANCES = {"orders": 2, "payments": 2, "inventory": 2, "notifications": 1}
 PORTS = {"orders": 50051, "payments": 50052, "inventory": 50053, "notifications": 50054}
 # Threads of the C library take an arena each; a few are enough for processes of this size.
@@ -96,10 +97,13 @@ def services(where: Registry, state: Path, *, free: bool) -> list[Program]:
 
 def gateway(where: Registry, environ: Mapping[str, str], *, free: bool) -> Program:
     """The gateway with the shop's pages."""
-    port = free_port() if free and "GATEWAY_PORT" not in environ else _port(environ)
+    port = _port(environ, "GATEWAY_PORT", GATEWAY_PORT, free=free)
     require_free(port, "the gateway", " (GATEWAY_PORT=... chooses another)")
+    admin = _port(environ, "GATEWAY_ADMIN_PORT", ADMIN_PORT, free=free)
+    require_free(admin, "the gateway's admin port", " (GATEWAY_ADMIN_PORT=... chooses another)")
     command = _module("gateway", f"--port={port}", "--pages=services.edge.pages")
-    return Program("gateway", command, {**LEAN, **where.environment})
+    environment = {**LEAN, **where.environment, "GATEWAY_ADMIN_PORT": str(admin)}
+    return Program("gateway", command, environment)
 
 
 def instance(program: Program) -> str:
@@ -108,10 +112,12 @@ def instance(program: Program) -> str:
     return f"{service}-{socket.gethostname()}-{slot}"
 
 
-def _port(environ: Mapping[str, str]) -> int:
-    text = environ.get("GATEWAY_PORT") or str(GATEWAY_PORT)
+def _port(environ: Mapping[str, str], variable: str, usual: int, *, free: bool) -> int:
+    if free and variable not in environ:
+        return free_port()
+    text = environ.get(variable) or str(usual)
     if not (text.isascii() and text.isdigit() and 0 < int(text[:9]) < 65536):
-        raise Unfit(f"GATEWAY_PORT={text} is not a port")
+        raise Unfit(f"{variable}={text} is not a port")
     return int(text)
 
 
