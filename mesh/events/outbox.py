@@ -5,8 +5,8 @@ The outbox: events are rows written in the transaction that makes them true, and
         await tx.execute("update orders ...")
         await outbox.append(tx, Message("OrderConfirmed", "order", order_id, payload))
 
-Positions grow in the order of commits, because who appends waits for who has appended: a reader
-that is past a position never misses a smaller one that is committed late.  Rows are kept until
+Positions grow in the order of commits, because writers wait for each other: a reader that is past
+a position never misses a smaller one that is committed late.  Rows are kept until
 every follower that has shown itself lately is past them, and never longer than RETENTION_SECONDS.
 """
 
@@ -79,7 +79,6 @@ class Outbox:
     async def append(self, tx: Transaction, message: Message) -> Event:
         """Tell of `message` if and when this transaction is committed."""
         now = self._clock()
-        await tx.in_turn(COMPONENT)
         counted = await tx.fetchrow(
             "insert into outbox_sequence values ($1, $2, 1)"
             " on conflict (aggregate, aggregate_id)"

@@ -6,8 +6,8 @@ Database: the small port behind which services keep what must survive.
     async for _ in database.changes(): ...       # now, and after every commit by any process
 
 Three rules.  A `work` awaits only methods of its `tx`: it may run on a thread where no event loop
-is.  A work that raises leaves no trace, whatever else shared its commit.  Works are as if one ran
-after another; where they really run side by side, one that met another is undone and run again, so
+is.  A work that raises leaves no trace, whatever else shared its commit.  Works that write run one
+after another, whichever process they are of; one that a lost connection undid is run again, so
 what a work does beside its `tx` has to bear that.
 
 * MeshError
@@ -50,9 +50,6 @@ class Transaction(Protocol):
 
         A statement that fails outside of any savepoint takes the whole work with it.
         """
-
-    async def in_turn(self, name: str) -> None:
-        """From here on, wait for every work that said this `name` before to be committed."""
 
 
 Work = Callable[[Transaction], Awaitable[T]]

@@ -47,9 +47,6 @@ class SqliteTransaction:
     def savepoint(self) -> Savepoint:
         return Savepoint(self)
 
-    async def in_turn(self, name: str) -> None:
-        """Nothing to wait for: writers of a file are alone with it anyway."""
-
     def _run(self, sql: str, args: tuple[object, ...]) -> sqlite3.Cursor:
         if self._connection is None:
             raise StoreError(self._path, "this transaction has ended")

@@ -42,6 +42,10 @@ async def test_a_call_cancelled_by_its_deadline_frees_its_key(database):
     async with serving(commands) as echo:
         with pytest.raises(grpc.aio.AioRpcError):
             await echo.Say(Text(text="a"), metadata=key("k"), timeout=0.3)
+        async with asyncio.timeout(5):
+            async for _ in database.changes():  # the server hears of it in its own time
+                if not await database.read(lambda tx: tx.fetch("select key from idempotency")):
+                    break
         commands.release.set()
         assert await answer(echo.Say(Text(text="a"), metadata=key("k"))) == ("a 2", False)
     assert await effects(database) == ["a"]

@@ -1,6 +1,7 @@
-"""On PostgreSQL works run side by side: as if one after another, again when need be, or refused."""
+"""On PostgreSQL works that write run in turn, again when need be, and what was told is kept."""
 
 import asyncio
+import contextlib
 import signal
 import subprocess
 import sys
@@ -8,13 +9,21 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from mesh.store import Database, StatementFailed, StoreBusy, StoreError, Transaction, connect
+from mesh.store import (
+    Database,
+    StatementFailed,
+    StoreBusy,
+    StoreError,
+    Transaction,
+    Violation,
+    connect,
+)
 from tests.store.conftest import LIST, insert, items
 from tests.store.postgresql import Server, Unavailable, cluster, free_port, running
 
-pytest.importorskip("asyncpg")
+asyncpg = pytest.importorskip("asyncpg")
 
-from mesh.store.postgres import PostgresDatabase
+from mesh.store.postgres import PostgresDatabase  # noqa: E402
 
 
 @pytest.fixture
@@ -24,7 +33,7 @@ def url() -> str:
 
 @pytest.fixture
 async def database(url: str) -> AsyncIterator[PostgresDatabase]:
-    async with PostgresDatabase(url, writers=4, readers=2) as database:
+    async with PostgresDatabase(url, readers=2) as database:
         await database.migrate("list", [LIST])
         yield database
 
@@ -55,19 +64,46 @@ async def test_no_addition_is_lost_between_processes(database: Database, url: st
     assert await items(database) == ["60"]
 
 
-async def test_works_that_wait_for_each_other_both_end(database: Database) -> None:
-    async def touch(tx: Transaction, first: str, second: str) -> None:
-        for item in (first, second):
-            await tx.execute("update list set item = item where item = $1", item)
-            await tx.fetch("select pg_sleep(0.05)")
+async def test_many_works_share_few_commits(database: PostgresDatabase) -> None:
+    before = database.commits
+    await asyncio.gather(*(database.transaction(insert(str(n))) for n in range(300)))
+    assert database.commits - before <= 100
+    assert await items(database) == [str(n) for n in range(300)]
 
-    await database.transaction(insert("a"))
-    await database.transaction(insert("b"))
-    async with asyncio.timeout(20):
-        await asyncio.gather(
-            database.transaction(lambda tx: touch(tx, "a", "b")),
-            database.transaction(lambda tx: touch(tx, "b", "a")),
-        )
+
+async def test_two_saturated_processes_take_turns(database: PostgresDatabase, url: str) -> None:
+    """Nobody waits for long, and neither is starved."""
+    longest, done = [0.0, 0.0], [0, 0]
+    clock = asyncio.get_running_loop().time
+
+    async def saturate(which: int, writer: Database) -> None:
+        while clock() < ends:
+            begun = clock()
+            await writer.transaction(
+                insert(f"{which} {done[which]} {begun} {id(asyncio.current_task())}")
+            )
+            longest[which], done[which] = max(longest[which], clock() - begun), done[which] + 1
+
+    async with connect(url) as other:
+        ends = clock() + 2.0
+        both = ((0, database), (1, other))
+        await asyncio.gather(*(saturate(*each) for each in both for _ in range(16)))
+    assert max(longest) < 2.0
+    assert min(done) > max(done) / 4
+
+
+async def test_a_deferred_constraint_refuses_its_own_work_only(database: Database) -> None:
+    await database.migrate(
+        "child",
+        ["create table child (item text references list (item) deferrable initially deferred)"],
+    )
+    outcomes = await asyncio.gather(
+        database.transaction(insert("a")),
+        database.transaction(lambda tx: tx.execute("insert into child values ($1)", "nobody")),
+        database.transaction(lambda tx: tx.execute("insert into child values ($1)", "a")),
+        return_exceptions=True,
+    )
+    assert [type(outcome) for outcome in outcomes] == [str, Violation, int]
 
 
 async def test_a_failed_statement_outside_a_savepoint_takes_the_work_with_it(
@@ -96,32 +132,51 @@ async def test_a_read_is_one_snapshot(database: Database, url: str) -> None:
 
     async def twice(tx: Transaction) -> tuple[int, int]:
         first = len(await tx.fetch("select * from list"))
-        running().sql(name, "insert into list (item) values ('meanwhile')")
+        running().sql(name, "insert into list (item) values ('meanwhile') on conflict do nothing")
         return first, len(await tx.fetch("select * from list"))
 
-    assert await database.read(twice) == (0, 0)
+    first, second = await database.read(twice)
+    assert first == second
     assert await items(database) == ["meanwhile"]
 
 
-async def test_a_row_that_another_keeps_makes_it_busy(database: Database) -> None:
-    entered = asyncio.Event()
-
-    async def keep(tx: Transaction) -> None:
-        await tx.execute("update list set item = 'kept'")
-        entered.set()
-        await tx.fetch("select pg_sleep(0.5)")
-
+async def test_a_foreign_program_that_keeps_a_row_makes_it_busy(
+    database: Database, url: str
+) -> None:
     async def want(tx: Transaction) -> None:
         await tx.execute("set local lock_timeout = '20ms'")
         await tx.execute("update list set item = 'wanted'")
 
     await database.transaction(insert("a"))
-    keeping = asyncio.create_task(database.transaction(keep))
-    await entered.wait()
+    foreign = await asyncpg.connect(url)
+    await foreign.execute("begin; update list set item = 'kept'")
     with pytest.raises(StoreBusy, match="lock timeout"):
         await database.transaction(want)
-    await keeping
+    await foreign.execute("commit")
+    await foreign.close()
     assert await items(database) == ["kept"]
+
+
+async def test_works_that_wait_for_a_foreign_program_and_it_for_them_both_end(
+    database: Database, url: str
+) -> None:
+    async def touch(tx: Transaction) -> None:
+        await tx.execute("update list set item = 'a1' where item = $1", "a")
+        await tx.fetch("select pg_sleep(0.2)")
+        await tx.execute("update list set item = 'b1' where item = $1", "b")
+
+    await database.transaction(insert("a"))
+    await database.transaction(insert("b"))
+    foreign = await asyncpg.connect(url)
+    await foreign.execute("begin; select * from list where item = 'b' for update")
+    touching = asyncio.create_task(database.transaction(touch))
+    await asyncio.sleep(0.1)
+    with contextlib.suppress(asyncpg.DeadlockDetectedError):
+        await foreign.execute("select * from list where item = 'a' for update")
+    await foreign.execute("rollback")
+    await foreign.close()
+    await asyncio.wait_for(touching, 10)
+    assert sorted(await items(database)) == ["a1", "b1"]
 
 
 async def test_connections_are_bounded_however_many_works_there_are(
@@ -135,7 +190,7 @@ async def test_connections_are_bounded_however_many_works_there_are(
         "postgres", f"select count(*) from pg_stat_activity where datname = '{name}'"
     )
     await asyncio.gather(works, reads)
-    assert int(count) <= 4 + 2 + 1
+    assert int(count) <= 1 + 2 + 1
     assert len(await items(database)) == 300
 
 
@@ -147,7 +202,7 @@ async def test_a_caller_cancelled_before_its_work_begins_never_runs_it(url: str)
         await tx.fetch("select pg_sleep(0.1)")
         await tx.execute("insert into list (item) values ('held')")
 
-    async with PostgresDatabase(url, writers=1) as database:
+    async with PostgresDatabase(url) as database:
         await database.migrate("list", [LIST])
         holding = asyncio.create_task(database.transaction(hold))
         await entered.wait()

@@ -15,13 +15,8 @@ STATEMENT_SECONDS = 30.0
 
 _SETTINGS = {
     "application_name": "proxyless",
-    # A row that another holds is waited for this long; and a client that fell asleep in the
-    # middle of its transaction keeps the others waiting for this long.
-    "lock_timeout": "5s",
-    "idle_in_transaction_session_timeout": "10s",
-    # "you may find it helpful to disable sequential scans" - of a small table one would be taken
-    # for a read of the whole, and every writer for a conflict.
-    "enable_seqscan": "off",
+    # A process that fell asleep in its transaction keeps the others waiting for this long.
+    "idle_in_transaction_session_timeout": "5s",
     "jit": "off",
 }
 
@@ -42,7 +37,7 @@ class Address:
                 self._url,
                 timeout=CONNECT_SECONDS,
                 command_timeout=STATEMENT_SECONDS,
-                # Statements are kept by Session; the ones asyncpg would keep never are.
+                # Statements are kept by Link; the ones asyncpg would keep never are.
                 statement_cache_size=0,
                 server_settings={**_SETTINGS, **settings},
             )

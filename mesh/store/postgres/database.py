@@ -6,25 +6,22 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Self
 
 from mesh.store.changes import Audience
-from mesh.store.database import T, Transaction, Work
+from mesh.store.database import T, Work
 from mesh.store.migrate import COUNTED, Declared, migration
 from mesh.store.postgres.address import Address
 from mesh.store.postgres.crew import Crew
+from mesh.store.postgres.link import Link
 from mesh.store.postgres.news import LOOK_SECONDS, News
-from mesh.store.postgres.session import Session
+from mesh.store.postgres.reader import Reader
+from mesh.store.postgres.writer import Writer
 
-# Connections of one process: for transactions and for reads.  One more brings the news.
-WRITERS, READERS = 6, 3
+# Connections of one process that read; one more writes, and one brings the news.
+READERS = 3
 # Works that may wait for either; further callers wait outside.
 BOUND = 1024
-# How long a work that met another is begun again, or an absent server looked for, in seconds.
+# How long the writers' lock or an absent server is waited for, in seconds, before StoreBusy.
 PATIENCE_SECONDS = 10.0
 
-_TRANSACTION = "begin isolation level serializable"
-_READ = "begin isolation level repeatable read read only"
-# Held while a component is migrated; what the holder before committed is seen then.
-_MIGRATING = "begin isolation level read committed"
-_MIGRATION_LOCK = 0x6D657368  # "mesh"
 _COUNTED = "bigint generated always as identity primary key"
 
 
@@ -35,27 +32,27 @@ class PostgresDatabase:
         self,
         url: str,
         *,
-        writers: int = WRITERS,
         readers: int = READERS,
         patience: float = PATIENCE_SECONDS,
         look_seconds: float = LOOK_SECONDS,
     ) -> None:
-        self._address = Address(url)
-        self.path = self._address.name
+        address = Address(url)
+        self.path = address.name
         self.commits = 0
-        self._patience = patience
         self._audience = Audience()
         self._declared = Declared()
-        self._news = News(self._address, self._audience.wake, look_seconds)
-        self._writers = self._crew(writers, _TRANSACTION)
-        self._readers = self._crew(readers, _READ)
+        self._news = News(address, self._audience.wake, look_seconds)
+        writing = Link(address, lock_timeout=f"{patience * 1000:.0f}ms")
+        self._writer = Crew(self.path, [Writer(writing, patience, self._committed)], BOUND)
+        links = [Link(address, default_transaction_read_only="on") for _ in range(readers)]
+        self._readers = Crew(self.path, [Reader(link, patience) for link in links], BOUND)
 
     async def __aenter__(self) -> Self:
-        await self._writers.start()
+        await self._writer.start()
         try:
             await self._readers.start()
         except BaseException:
-            await self._writers.stop()
+            await self._writer.stop()
             raise
         await self._news.start()
         return self
@@ -64,25 +61,13 @@ class PostgresDatabase:
         try:
             await self._readers.stop()
         finally:
-            await self._writers.stop()
+            await self._writer.stop()
             await self._news.stop()
         self._audience.end()
 
     async def migrate(self, component: str, migrations: Sequence[str]) -> None:
         scripts = [script.replace(COUNTED, _COUNTED) for script in migrations]
-        bring_up_to_date = migration(self.path, component, scripts)
-
-        async def work(tx: Transaction) -> None:
-            await tx.execute("select pg_advisory_xact_lock($1)", _MIGRATION_LOCK)
-            await bring_up_to_date(tx)
-
-        # A crew of one for the occasion: nobody else needs these terms.
-        crew = self._crew(1, _MIGRATING)
-        await crew.start()
-        try:
-            await crew.submit(work)
-        finally:
-            await crew.stop()
+        await self._writer.submit(migration(self.path, component, scripts))
 
     def declare(self, component: str, migrations: Sequence[str]) -> None:
         self._declared.add(component, migrations)
@@ -90,7 +75,7 @@ class PostgresDatabase:
     async def transaction(self, work: Work[T]) -> T:
         if self._declared:
             await self._declared.settle(self.migrate)
-        result: T = await self._writers.submit(work)
+        result: T = await self._writer.submit(work)
         return result
 
     async def read(self, work: Work[T]) -> T:
@@ -101,12 +86,6 @@ class PostgresDatabase:
 
     def changes(self) -> AsyncIterator[None]:
         return self._audience.join()
-
-    def _crew(self, size: int, begin: str) -> Crew:
-        def session() -> Session:
-            return Session(self._address, begin, self._committed, self._patience)
-
-        return Crew(self.path, [session() for _ in range(size)], BOUND)
 
     def _committed(self) -> None:
         self.commits += 1

@@ -72,10 +72,6 @@ class PostgresTransaction:
     def savepoint(self) -> Savepoint:
         return Savepoint(self)
 
-    async def in_turn(self, name: str) -> None:
-        # Given back by the commit itself, after what it has written can be seen.
-        await self._ask("select pg_advisory_xact_lock(hashtextextended($1, 0))", (name,))
-
     def _ask(self, sql: str, args: tuple[object, ...]) -> Ask:
         if self._ended:
             raise StoreError(self._name, "this transaction has ended")

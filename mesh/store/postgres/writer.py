@@ -1,0 +1,142 @@
+"""
+The writer: works under the writers' lock, many to a commit, each with a savepoint of its own.
+
+    BEGIN lock SAVEPOINT | work | RELEASE SAVEPOINT | work | ... | RELEASE COMMIT
+      one exchange                  one exchange                  one exchange
+
+Lost in the middle, nothing of it stands, and all its works are run again.  Refused by the COMMIT
+(a constraint that was deferred), they are run again one by one, to find whose fault it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from itertools import chain, islice
+from random import Random
+
+from mesh.store.database import StatementFailed, StoreError
+from mesh.store.postgres.failures import Again, Away
+from mesh.store.postgres.link import Link
+from mesh.store.postgres.patience import Patience
+from mesh.store.postgres.work import conduct
+from mesh.store.worker import Job
+
+# Works begun per commit end after this long, in seconds; one work may take longer.
+BATCH_SECONDS = 0.02
+# Given back by the COMMIT itself, after what it has written can be seen.  The number says "mesh".
+_LOCK = f"select pg_advisory_xact_lock({0x6D657368})"
+
+
+class Writer:
+    """The only hand of its crew; `wrote` is called after each commit that has changed something."""
+
+    def __init__(self, link: Link, patience: float, wrote: Callable[[], None]) -> None:
+        self._link = link
+        self._patience = patience
+        self._wrote = wrote
+        self._rng = Random()
+
+    async def open(self) -> None:
+        await self._link.open()
+
+    async def close(self) -> None:
+        await self._link.close()
+
+    async def do(self, jobs: Iterator[Job]) -> None:
+        begun = list(islice(jobs, 1))
+        if not begun:
+            return
+        try:
+            await self._try(_recorded(jobs, begun, BATCH_SECONDS), begun)
+        except _Refused as refused:
+            if len(begun) == 1:
+                _lose(begun, refused.error)
+                return
+            for job in begun:
+                await self._alone(job)
+
+    async def _alone(self, job: Job) -> None:
+        try:
+            await self._try(iter(()), [job])
+        except _Refused as refused:
+            job.error = refused.error
+
+    async def _try(self, more: Iterator[Job], begun: list[Job]) -> None:
+        """Commit the works of `begun` and `more`; raises only _Refused."""
+        patience = Patience(self._patience, self._rng)
+        try:
+            while True:
+                try:
+                    await self._commit(tuple(begun), more)
+                except Again as again:
+                    await self._link.reset()
+                    await patience.wait(again)
+                else:
+                    return
+        except StoreError as error:
+            await self._link.reset()
+            _lose(begun, error)
+
+    async def _commit(self, begun: tuple[Job, ...], more: Iterator[Job]) -> None:
+        link = self._link
+        closing: tuple[str, ...] = ("begin", _LOCK)
+        await link.open()
+        for job in chain(begun, more):
+            closing = await self._do(job, closing)
+        try:
+            await link.say(*closing, "commit")
+        except Away as lost:
+            link.drop()
+            cause = f"lost while it was committing, nobody knows whether it did: {lost.cause}"
+            raise StoreError(lost.path, cause) from lost
+        except StatementFailed as error:
+            raise _Refused(error) from error
+        if link.wrote:
+            self._wrote()
+
+    async def _do(self, job: Job, closing: tuple[str, ...]) -> tuple[str, ...]:
+        """Run one work, after `closing` the one before; answers what closes this one."""
+        link = self._link
+        await link.say(*closing, "savepoint work")
+        wrote = link.wrote
+        job.error = None
+        try:
+            job.result = await conduct(job, link.name, link.answer)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - raised where the work was awaited
+            job.error = error
+        if link.again:
+            raise link.again
+        if link.broken and job.error is None:
+            cause = f"nothing stands after: {link.broken.cause}"
+            job.error = StatementFailed(link.name, cause)
+        if job.error is None:
+            return ("release work",)
+        link.wrote = wrote
+        return ("rollback to work", "release work")
+
+
+class _Refused(Exception):
+    """The server has refused the commit: nothing of the batch stands."""
+
+    def __init__(self, error: StoreError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def _recorded(jobs: Iterator[Job], begun: list[Job], seconds: float) -> Iterator[Job]:
+    """`jobs` until time is up, each written down before it begins; asked when one is done."""
+    ends = time.monotonic() + seconds
+    for job in jobs:
+        begun.append(job)
+        yield job
+        if time.monotonic() >= ends:
+            return
+
+
+def _lose(jobs: list[Job], error: StoreError) -> None:
+    for job in jobs:
+        job.error = job.error or error
