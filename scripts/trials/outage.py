@@ -34,7 +34,7 @@ from scripts.trials.policies import POLICIES
 from scripts.trials.process import Server
 from scripts.trials.stage import PATIENCE, RATE, agent, native
 
-QUIET = 2.0
+QUIET = 1.0
 # How long after the outage calls are still made, and what must be well again by then.
 AFTER = 8.0
 GOOD = 0.95

@@ -119,7 +119,7 @@ async def soak(how: str, calls: int, burst: int) -> float:
         stub = OrderServiceStub(await stack.enter_async_context(channel))
         await asyncio.wait_for(channel.channel_ready(), 10)
         call = answered(stub) if how == "hedge" else cancelled(stub)
-        await measure(call, 20 * burst, burst)
+        await measure(call, max(400, 4 * burst), burst)
         return await measure(call, calls, burst)
 
 

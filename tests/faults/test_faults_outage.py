@@ -19,11 +19,11 @@ def holds(found: Outage, most: float) -> None:
 
 
 async def test_retries_alone_add_a_tenth_at_most_at_one_hop() -> None:
-    holds(await one_hop("retries", seconds=3.0), ONE_HOP)
+    holds(await one_hop("retries", seconds=2.0), ONE_HOP)
 
 
 async def test_retries_alone_add_two_tenths_at_most_over_three_hops() -> None:
-    holds(await three_hops("retries", seconds=3.0), THREE_HOPS)
+    holds(await three_hops("retries", seconds=2.0), THREE_HOPS)
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ def unharmed(stage: Stage) -> None:
 
 
 async def test_a_replica_that_hangs_costs_no_call_and_returns_by_itself() -> None:
-    async with servers.hung(6.0) as stage:
+    async with servers.hung(5.0) as stage:
         pass
     mesh, plain = stage.mesh.figures, stage.loads["plain"].figures
 
@@ -37,7 +37,7 @@ def most(stage: Stage) -> int:
 
 
 async def test_replicas_killed_in_turn_cost_no_call() -> None:
-    async with servers.killed(900) as stage:
+    async with servers.killed(500) as stage:
         pass
     unharmed(stage)
 
