@@ -1,8 +1,9 @@
 """
 Cancelled calls leave no memory behind: losers of hedges, and callers that gave up.
 
-grpc.aio itself never frees what a call holds whose task was cancelled (grpc/grpc#43360): about
-1 KB, 10 to 17 KB in bursts.  How the mesh avoids it is told in mesh/client/wire.py.
+grpc.aio itself never frees what a call holds whose task was cancelled, about 1 KB
+(grpc/grpc#43360).  The mesh never lets a cancellation reach grpc's own task: it tells the core, and
+the batch that is under way ends by itself and frees what it holds.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ async def test_the_loser_of_a_hedge_leaves_nothing_behind() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["hedge", "mesh"])
-@pytest.mark.parametrize("burst", [1, 50])
-async def test_a_soak_of_cancellations_does_not_grow(how: str, burst: int) -> None:
-    assert await left(how, calls=10_000, burst=burst) < MOST / 2
+@pytest.mark.parametrize(
+    ("how", "burst", "calls"),
+    [("hedge", 1, 3_000), ("hedge", 50, 10_000), ("mesh", 1, 3_000), ("mesh", 50, 10_000)],
+)
+async def test_a_soak_of_cancellations_does_not_grow(how: str, burst: int, calls: int) -> None:
+    assert await left(how, calls=calls, burst=burst) < MOST / 2

@@ -29,13 +29,13 @@ async def test_retries_alone_add_two_tenths_at_most_over_three_hops() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("mood", [Mood.REFUSE, Mood.HANG])
 async def test_in_production_an_outage_is_over_soon_after_it_ends(mood: Mood) -> None:
-    holds(await one_hop("production", mood, seconds=12.0), ONE_HOP)
+    holds(await one_hop("production", mood, seconds=8.0), ONE_HOP)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mood", [Mood.REFUSE, Mood.HANG])
 async def test_so_it_is_through_the_gateway_and_orders(mood: Mood) -> None:
-    holds(await three_hops("production", mood, seconds=12.0), THREE_HOPS)
+    holds(await three_hops("production", mood, seconds=8.0), THREE_HOPS)
 
 
 @pytest.mark.slow

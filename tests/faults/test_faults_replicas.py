@@ -37,7 +37,7 @@ def most(stage: Stage) -> int:
 
 
 async def test_replicas_killed_in_turn_cost_no_call() -> None:
-    async with servers.killed(500) as stage:
+    async with servers.killed(500, turns=2) as stage:
         pass
     unharmed(stage)
 
