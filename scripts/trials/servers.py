@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from time import monotonic
 
-from scripts.trials.stage import CONTENDERS, Replica, Stage, staged
+from scripts.trials.stage import CONTENDERS, REPLICAS, Replica, Stage, staged
 
 PAIR = CONTENDERS[:2]
 # A second of quiet before and after, so that every trial begins and ends on a good day.
@@ -65,18 +65,20 @@ async def stalled(
 
 
 @asynccontextmanager
-async def killed(calls: int = 2_000, *, contenders: Sequence[str] = PAIR) -> AsyncIterator[Stage]:
-    """Each replica in turn is killed by SIGKILL and started again, until `calls` were made."""
+async def killed(
+    calls: int = 2_000, *, turns: int = REPLICAS, contenders: Sequence[str] = PAIR
+) -> AsyncIterator[Stage]:
+    """Each replica in turn is killed by SIGKILL and started again, `turns` times and for `calls`."""
     async with staged(contenders=contenders) as stage:
         await asyncio.sleep(QUIET)
-        turns = 0
-        while stage.mesh.sent < calls or turns < len(stage.replicas):
-            replica = stage.replicas[turns % len(stage.replicas)]
+        kills = 0
+        while stage.mesh.sent < calls or kills < turns:
+            replica = stage.replicas[kills % len(stage.replicas)]
             await replica.server.kill()
             await asyncio.sleep(AWAY)
             await _back(stage, replica)
-            turns += 1
-        stage.notes["killed"] = str(turns)
+            kills += 1
+        stage.notes["killed"] = str(kills)
         yield stage
 
 
