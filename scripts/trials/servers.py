@@ -68,7 +68,7 @@ async def stalled(
 async def killed(
     calls: int = 2_000, *, turns: int = REPLICAS, contenders: Sequence[str] = PAIR
 ) -> AsyncIterator[Stage]:
-    """Each replica in turn is killed by SIGKILL and started again, `turns` times and for `calls`."""
+    """Each replica in turn is killed by SIGKILL and started again, for `turns` and `calls`."""
     async with staged(contenders=contenders) as stage:
         await asyncio.sleep(QUIET)
         kills = 0
