@@ -40,8 +40,10 @@ async def test_a_call_cancelled_by_its_deadline_frees_its_key(database):
     commands = Commands(database)
     commands.release.clear()
     async with serving(commands) as echo:
+        first = asyncio.ensure_future(echo.Say(Text(text="a"), metadata=key("k"), timeout=2.0))
+        await asyncio.wait_for(commands.begun.wait(), 5)
         with pytest.raises(grpc.aio.AioRpcError):
-            await echo.Say(Text(text="a"), metadata=key("k"), timeout=0.3)
+            await first
         async with asyncio.timeout(5):
             async for _ in database.changes():  # the server hears of it in its own time
                 if not await database.read(lambda tx: tx.fetch("select key from idempotency")):
