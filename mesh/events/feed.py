@@ -15,7 +15,6 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import suppress
 from random import Random
 from typing import Any, NoReturn
 
@@ -35,9 +34,8 @@ logger = logging.getLogger("mesh.events")
 BATCH = 100
 # A stream's longest life, in seconds.
 STREAM_SECONDS = 300.0
-# Between two streams that brought nothing; and between two looks for held events, in seconds.
+# Between two streams that brought nothing, in seconds.
 RECONNECT = Backoff(base=0.1, cap=5.0)
-LOOK_SECONDS = 1.0
 
 
 class Feed(EventFeedServicer):
@@ -112,7 +110,7 @@ async def follow(
     )
     news = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(_retry(inbox, news, clock))
+        tasks.create_task(inbox.tend(news))
         stub, failures = EventFeedStub(channel), 0
         while True:
             begun = asyncio.get_running_loop().time()
@@ -186,22 +184,6 @@ class _Ahead:
             if len(self._events) >= BATCH:
                 self._room.clear()
                 await self._room.wait()
-
-
-async def _retry(inbox: Inbox, news: asyncio.Event, clock: Callable[[], float]) -> None:
-    """Try held events again when they are due, for ever."""
-    while True:
-        news.clear()
-        pause = LOOK_SECONDS
-        try:
-            due = await inbox.retry()
-            if due is not None:
-                pause = min(pause, max(0.0, due - clock()))
-        except StoreError as error:
-            logger.warning("held events can't be tried: %s", error)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(pause):
-                await news.wait()
 
 
 def _code(error: grpc.RpcError) -> grpc.StatusCode | None:

@@ -14,8 +14,11 @@ it tried again or drops it.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from random import Random
 from typing import Any
 
@@ -24,6 +27,8 @@ from mesh.events.event import Event
 from mesh.events.held import Held
 from mesh.policy.backoff import Backoff
 from mesh.store.database import Database, StatementFailed, StoreError, Transaction
+
+logger = logging.getLogger("mesh.events")
 
 COMPONENT = "inbox"
 MIGRATIONS = (
@@ -53,6 +58,8 @@ PURGE_ROWS = 1000
 # Between two tries of a held event; and how many tries it has.
 BACKOFF = Backoff(base=0.1, cap=30.0)
 ATTEMPTS = 12
+# Held events are looked for at least this often, in seconds.
+LOOK_SECONDS = 1.0
 
 # The event is an Event; a handler may say so, or name any class with the attributes that it uses.
 Handler = Callable[[Transaction, Any], Awaitable[None]]
@@ -87,17 +94,22 @@ class Inbox:
         """Everything up to here was dealt with, or is held here."""
         return await self._database.read(self._position)
 
-    async def deliver(self, events: Sequence[Event]) -> bool:
-        """Take in events in their order; answers whether any of them is held now."""
+    async def deliver(self, events: Sequence[Event], *, cursor: bool = True) -> bool:
+        """
+        Take in events in their order; answers whether any of them is held now.
+
+        They move the cursor, unless they come in another order than that of their positions.
+        """
 
         async def work(tx: Transaction) -> bool:
             await self._purge(tx)
-            cursor, kept = await self._position(tx), False
+            reached, kept = await self._position(tx) if cursor else 0, False
             for event in events:
                 if await self._is_new(tx, event):
                     kept = not await self._take_in(tx, event) or kept
-                cursor = max(cursor, event.position)
-            await self._move(tx, cursor)
+                reached = max(reached, event.position)
+            if cursor:
+                await self._move(tx, reached)
             return kept
 
         return await self._database.transaction(work)
@@ -106,6 +118,21 @@ class Inbox:
         """Try the held events that are due; answers when the next one is, in s since 1970."""
         await self._database.transaction(self._retry_due)
         return await self._database.read(lambda tx: held.next_due(tx, *self._key))
+
+    async def tend(self, news: asyncio.Event) -> None:
+        """Try held events again when they are due, for ever; `news` says that there are more."""
+        while True:
+            news.clear()
+            pause = LOOK_SECONDS
+            try:
+                due = await self.retry()
+                if due is not None:
+                    pause = min(pause, max(0.0, due - self._clock()))
+            except StoreError as error:
+                logger.warning("held events can't be tried: %s", error)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await news.wait()
 
     async def rewind(self) -> None:
         """Ask the source for everything again; what was seen is known by its name."""

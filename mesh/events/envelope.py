@@ -1,0 +1,47 @@
+"""An event on a bus: its payload as it is, everything else in headers that any broker can carry."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from urllib.parse import quote, unquote
+from zlib import crc32
+
+from mesh.events.event import Event
+
+# Names and ids are anything; header values are visible ASCII.
+_PLAIN = " !#$&'()*+,/:;=?@[]"
+
+
+def headers(event: Event) -> dict[str, str]:
+    """What a bus carries beside the payload."""
+    fields = {
+        "event-id": event.event_id,
+        "event-type": event.event_type,
+        "aggregate": event.aggregate,
+        "aggregate-id": event.aggregate_id,
+        "sequence": str(event.sequence),
+        "position": str(event.position),
+        "occurred-at": repr(event.occurred_at),
+        "traceparent": event.traceparent,
+    }
+    return {name: quote(value, _PLAIN) for name, value in fields.items()}
+
+
+def opened(fields: Mapping[str, str], payload: bytes) -> Event:
+    """The event that was put into headers and payload."""
+    return Event(
+        position=int(fields["position"]),
+        event_id=unquote(fields["event-id"]),
+        event_type=unquote(fields["event-type"]),
+        aggregate=unquote(fields["aggregate"]),
+        aggregate_id=unquote(fields["aggregate-id"]),
+        sequence=int(fields["sequence"]),
+        occurred_at=float(fields["occurred-at"]),
+        traceparent=unquote(fields.get("traceparent", "")),
+        payload=payload,
+    )
+
+
+def partition(event: Event, partitions: int) -> int:
+    """Where the event goes: the events of one aggregate all go to the same one."""
+    return crc32(f"{event.aggregate}/{event.aggregate_id}".encode()) % partitions

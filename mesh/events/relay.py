@@ -1,0 +1,177 @@
+"""
+The relay: hands an outbox to a bus, in order, by one instance at a time.
+
+    lease ours? --no--> look again when it ends
+      |yes
+    events after `position` --> bus.publish --> position moves on, the lease with it
+
+Lease and position are one row in the outbox's own database.  Whoever takes the lease raises its
+token, and a move under an older one changes nothing: a relay that slept through its lease can
+publish again what was published already, and no more.  So each event goes out at least once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from random import Random
+from typing import NoReturn
+from uuid import uuid4
+
+from mesh.events.bus import Bus, BusError
+from mesh.events.event import Event
+from mesh.events.outbox import Outbox
+from mesh.policy.backoff import Backoff
+from mesh.store.database import StoreError, Transaction
+
+logger = logging.getLogger("mesh.events")
+
+COMPONENT = "relay"
+MIGRATIONS = (
+    """
+    create table relay (
+        name text primary key,
+        owner text not null,
+        token bigint not null,
+        free_at double precision not null,
+        position bigint not null
+    )
+    """,
+)
+
+# How long the outbox stays a silent relay's, in seconds: another goes on after this.
+LEASE_SECONDS = 3.0
+# A batch that isn't the bus's after this long is given up and begun again.
+PUBLISH_SECONDS = LEASE_SECONDS / 2
+BATCH = 100
+BACKOFF = Backoff(base=0.05, cap=2.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Our lease, and how far the bus has been told."""
+
+    token: int
+    position: int
+
+
+class Relay:
+    """One of any number of relays from this outbox to this bus; `run` it in a task."""
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        bus: Bus,
+        *,
+        source: str,
+        name: str = "bus",
+        clock: Callable[[], float] = time.time,
+        rng: Random | None = None,
+    ) -> None:
+        self._outbox = outbox
+        self._database = outbox.database
+        self._bus = bus
+        self._source = source
+        self._name = name
+        self._owner = uuid4().hex
+        self._clock = clock
+        self._rng = rng or Random()
+        self._place: Place | None = None
+        self._renew_at = 0.0
+        self._database.declare(COMPONENT, MIGRATIONS)
+
+    async def run(self) -> NoReturn:
+        """Relay for ever; cancelled, it gives its lease back."""
+        changes, failures = self._database.changes(), 0
+        try:
+            while True:
+                try:
+                    await self._relay(changes)
+                    failures = 0
+                except (BusError, StoreError, TimeoutError) as error:
+                    failures, self._renew_at = failures + 1, 0.0
+                    logger.warning("events of %s are held up: %s", self._source, error or "timeout")
+                    await asyncio.sleep(BACKOFF.delay(failures, self._rng))
+        finally:
+            with suppress(StoreError):
+                await self._database.transaction(self._give_back)
+        raise AssertionError("a relay runs until its task is cancelled")
+
+    async def _relay(self, changes: AsyncIterator[None]) -> None:
+        """One look: hand over what there is, or wait for something to hand over."""
+        if self._clock() >= self._renew_at:
+            self._place = await self._database.transaction(self._take)
+        while place := self._place:
+            events = await self._after(place.position)
+            if not events:
+                await self._until(anext(changes))
+                return
+            async with asyncio.timeout(PUBLISH_SECONDS):
+                await self._bus.publish(self._source, events)
+            self._place = await self._move(place, events)
+        # Somebody else relays: what happens here meanwhile is no business of ours.
+        await asyncio.sleep(LEASE_SECONDS / 3)
+
+    async def _after(self, position: int) -> list[Event]:
+        return await self._database.read(lambda tx: self._outbox.after(tx, position, BATCH))
+
+    async def _until(self, news: Awaitable[None]) -> None:
+        """Until there is news, or it is time to see to the lease."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, self._renew_at - self._clock())):
+                await news
+
+    async def _take(self, tx: Transaction) -> Place | None:
+        """Take the lease or keep it; None while it is another's."""
+        now = self._clock()
+        await tx.execute(
+            "insert into relay values ($1, '', 0, 0, 0) on conflict (name) do nothing", self._name
+        )
+        row = await tx.fetchrow(
+            "update relay set token = token + case when owner = $2 then 0 else 1 end,"
+            " owner = $2, free_at = $3 where name = $1 and (owner = $2 or free_at <= $4)"
+            " returning token, position",
+            self._name,
+            self._owner,
+            now + LEASE_SECONDS,
+            now,
+        )
+        if row is None:
+            return None
+        self._renew_at = now + LEASE_SECONDS / 3
+        await self._outbox.seen(tx, f"relay {self._name}", row["position"])
+        return Place(row["token"], row["position"])
+
+    async def _move(self, place: Place, events: list[Event]) -> Place | None:
+        """These are the bus's; None when the lease was lost meanwhile."""
+        position, now = events[-1].position, self._clock()
+
+        async def work(tx: Transaction) -> Place | None:
+            moved = await tx.execute(
+                "update relay set position = $4, free_at = $5"
+                " where name = $1 and owner = $2 and token = $3",
+                self._name,
+                self._owner,
+                place.token,
+                position,
+                now + LEASE_SECONDS,
+            )
+            if not moved:
+                return None
+            await self._outbox.seen(tx, f"relay {self._name}", position)
+            return Place(place.token, position)
+
+        moved = await self._database.transaction(work)
+        self._renew_at = now + LEASE_SECONDS / 3 if moved else now
+        return moved
+
+    async def _give_back(self, tx: Transaction) -> None:
+        await tx.execute(
+            "update relay set owner = '', free_at = 0 where name = $1 and owner = $2",
+            self._name,
+            self._owner,
+        )
