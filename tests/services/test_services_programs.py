@@ -59,7 +59,12 @@ async def ready(process: asyncio.subprocess.Process) -> str:
         ("payments", [], {"DATABASE_URL": "mysql://x"}, "mysql://x"),
         ("inventory", [], {"DATABASE_URL": "sqlite:///{folder}/corrupt.db"}, "corrupt.db"),
         ("orders", [], {"DATABASE_URL": "sqlite:////proc/none/x.db"}, "/proc/none"),
-        ("orders", [], {"DATABASE_URL": "postgresql://a:b@127.0.0.1:1/x"}, "postgresql://127.0.0.1:1/x"),
+        (
+            "orders",
+            [],
+            {"DATABASE_URL": "postgresql://a:b@127.0.0.1:1/x"},
+            "postgresql://127.0.0.1:1/x",
+        ),
         ("notifications", [], {"MESH_REGISTRY": "nonsense://x"}, "nonsense"),
         ("orders", ["--port", "{port}"], {}, "{port}: Address already in use"),
         ("payments", ["--host", "192.0.2.1"], {}, "192.0.2.1"),
