@@ -25,6 +25,24 @@ def size_of(message: Any) -> int:
     return len(message) if isinstance(message, bytes) else int(message.ByteSize())
 
 
+async def _put(inner: Any, message: Any) -> bool:
+    """
+    Write one message to an attempt; False when the attempt has ended, and its status says how.
+
+    grpc.aio makes INTERNAL, "Internal error from Core", of a write that meets the server's status
+    on its way, and sets it over that status: below its `write` nothing does.
+    """
+    below = getattr(inner, "_cython_call", None)
+    if below is None or not isinstance(message, bytes) or inner.done():
+        await inner.write(message)  # under somebody else's channel, or to be told that it is over
+        return True
+    try:
+        await below.send_serialized_message(message)
+    except grpc.aio.InternalError:
+        return False
+    return True
+
+
 class Pulse:
     """Wakes everyone who waits, each time something changed."""
 
@@ -57,8 +75,7 @@ class Requests:
     async def write(self, message: Any) -> bool:
         """Send one message; returns when an attempt took it, False when the call ended instead."""
         if self._direct is not None:
-            await self._direct.write(message)
-            return True
+            return await _put(self._direct, message)
         self._kept.append(message)
         self._written += 1
         place = self._written
@@ -102,7 +119,8 @@ class Requests:
             self._pulse.beat()
             while not self.ended:
                 if sent < len(self._kept):
-                    await inner.write(self._kept[sent])
+                    if not await _put(inner, self._kept[sent]):
+                        return
                     sent += 1
                     if sent > self._passed:
                         self._passed = sent

@@ -76,6 +76,7 @@ class Writing(grpc.aio.Call):
         try:
             if not await self._requests.write(message):
                 self._talk.raise_for_status()
+                raise asyncio.InvalidStateError(FINISHED)
         except asyncio.CancelledError:
             self.cancel()
             raise

@@ -241,3 +241,25 @@ async def test_an_asyncio_channel_says_so_too(town: Town) -> None:
         with pytest.raises(grpc.aio.UsageError, match="opened before a fork"):
             await method(channel)(b"", timeout=5)
         channel._state = "open"
+
+
+class Refusing(Flaky):
+    """Ends a stream of requests at its first message."""
+
+    async def stream_unary(self, requests: Any, context: Any) -> bytes:
+        async for _ in requests:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the first one is wrong")
+        return b""
+
+
+async def test_a_status_that_meets_a_write_on_its_way_stays_the_status(town: Town) -> None:
+    """grpc.aio's own write makes INTERNAL, "Internal error from Core", of about every fifteenth."""
+    await town.open(Refusing("one"))
+    seen: set[tuple[str, str]] = set()
+    async with town.channel(Policy()) as channel:
+        for _ in range(200):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await method(channel, "stream_unary")([b"x" * 200] * 20, timeout=10)
+            seen.add((caught.value.code().name, caught.value.details()))
+
+    assert seen == {("INVALID_ARGUMENT", "the first one is wrong")}
