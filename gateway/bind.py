@@ -135,16 +135,22 @@ class Binder:
             error.field = name
             raise
         wanted, found = parameter.get(apart, fields), parameter.get(message, fields)
-        if found is None:
+        written = _spelling(value, self._inside(fields)) if value else ""
+        if found is None and not (written and wanted is not None):
             try:
                 parameter.put(message, fields, text)
             except Invalid as error:
                 error.field = name
                 raise
         elif found != wanted:
-            inside = fields if self._body is None else fields[1:]
-            written = _spelling(value, inside) or name
-            raise Invalid(f"is {shown(found)}, but {shown(text)} in the path", written)
+            given = fields[-1].default_value if found is None else found
+            raise Invalid(f"is {shown(given)}, but {shown(text)} in the path", written or name)
+
+    def _inside(self, fields: list[Any]) -> list[Any]:
+        """The fields as the body holds them; none where it does not."""
+        if self._body is None:
+            return fields
+        return fields[1:] if fields[0].name == self._body.name else []
 
 
 def _spelling(value: Any, fields: list[Any]) -> str:

@@ -170,6 +170,7 @@ def test_a_body_is_read(line: str, body: bytes, expected: Any) -> None:
         ("POST /body/x", b'""', "", '"" and not an object'),
         ("POST /body/x", b'{"stringOne": "y"}', "stringOne", '"y", but "x" in the path'),
         ("POST /body/x", b'{"string_one": "y"}', "string_one", '"y", but "x" in the path'),
+        ("POST /body/x", b'{"stringOne": ""}', "stringOne", '"", but "x" in the path'),
         ("POST /body/x?int32One=1", b"{}", "int32One", "the body holds all fields"),
         ("POST /body/x", b'{"nope": 1}', "nope", "no such field"),
         ("POST /many", b"", "", "the body is missing"),
