@@ -243,7 +243,7 @@ class App:
         return Answer(200 if state == "ready" else 503, list(JSON), dumps(body))
 
     def _openapi(self, _: Exchange) -> Answer:
-        return Answer(200, list(JSON), openapi.document(self.catalog))
+        return Answer(200, list(JSON), openapi.document(self.catalog, self._guard.shown()))
 
     def _docs(self, _: Exchange) -> Answer:
         return docs.page(self.catalog)

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import re
+from hashlib import sha256
 from typing import Any
 
+import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
+
+import discovery
+from gateway.guard import Guard
+from gateway.keys import ApiKeys
+from tests.gateway.scripted import Orders, running, serving, until
 
 
 async def test_the_document_is_valid_and_has_every_route(shop: Any) -> None:
@@ -50,12 +57,73 @@ def test_a_contract_with_source_info_is_documented_by_its_comments(contract: Any
     document = json.loads(openapi.document(made))
     create = document["paths"]["/v1/orders"]["post"]
     order = document["components"]["schemas"]["shop.orders.v1.Order"]
+    sent = document["components"]["schemas"]["shop.orders.v1.Order-Input"]
 
     OpenAPIV31SpecValidator(document).validate()
     assert create["summary"] == "Takes an order"
     assert order["properties"]["note"]["description"] == "The customer's words to the shop."
     assert order["properties"]["status"]["readOnly"]
-    assert order["required"] == ["customerId", "items"]
+    assert sent["required"] == ["customerId", "items"]
+    assert "note" in order["required"], "what has no presence is always printed"
+    assert sent["properties"]["customerId"] | {"description": ""} == {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": 128,
+        "description": "",
+    }
     names = {p["name"] for p in create["parameters"]}
     assert names == {"request_id", "wait", "Idempotency-Key"}
     assert document["paths"]["/v1/notifications:subscribe"]["get"]["x-websocket"] is True
+
+
+async def test_what_a_patch_cannot_change_is_not_in_its_schema(shop: Any) -> None:
+    _, document, _ = await shop.ask("GET", "/openapi.json")
+    patch = document["paths"]["/v1/orders/{order_id}"]["patch"]
+    schema = patch["requestBody"]["content"]["application/json"]["schema"]
+    changed = {name for name, field in schema["properties"].items() if not field.get("readOnly")}
+    mask = re.compile(patch["parameters"][1]["schema"]["pattern"])
+
+    assert changed == {"note", "shippingAddress"}
+    assert "required" not in schema
+    assert mask.match("note,shipping_address")
+    assert mask.match("*")
+    assert not mask.match("status")
+
+
+async def test_the_path_s_variables_are_no_part_of_the_body(shop: Any) -> None:
+    _, document, _ = await shop.ask("GET", "/openapi.json")
+    body = document["paths"]["/v1/orders/{order_id}:cancel"]["post"]["requestBody"]
+
+    assert body["content"]["application/json"]["schema"]["properties"] == {}
+    assert not body["required"]
+
+
+async def test_every_operation_says_what_it_answers_besides_success(shop: Any) -> None:
+    _, document, _ = await shop.ask("GET", "/openapi.json")
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            assert {"400", "404", "429", "500", "503", "504", "default"} <= set(
+                operation["responses"]
+            ), (method, path)
+    created = document["paths"]["/v1/orders"]["post"]["responses"]
+
+    assert {"408", "413", "415", "422"} <= set(created)
+    assert "Idempotent-Replayed" in created["200"]["headers"]
+    assert "OrderService_GetOrder" in created["200"]["links"]
+
+
+async def test_who_must_say_who_it_is_is_told_how(request: pytest.FixtureRequest) -> None:
+    keys = ApiKeys({sha256(b"k").hexdigest(): "ada"})
+    async with (
+        discovery.connect(f"memory://{request.node.nodeid}") as registry,
+        running(registry, "orders", Orders()),
+        serving(registry, guard=Guard(keys)) as (gateway, url, http),
+    ):
+        await until(lambda: gateway.app.catalog.ready)
+        async with http.get(f"{url}/openapi.json") as response:
+            document = await response.json()
+
+    OpenAPIV31SpecValidator(document).validate()
+    assert document["security"] == [{"api_keys": []}]
+    assert document["components"]["securitySchemes"]["api_keys"]["name"] == "X-Api-Key"
+    assert "401" in document["paths"]["/v1/orders"]["get"]["responses"]
