@@ -5,13 +5,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable
 from typing import Any
 
 import msgspec
 
 from discovery.agent import definition, filtering, go, records
-from discovery.agent.blocking import Blocking, answer, wait_of
+from discovery.agent.blocking import Answer, Blocking, answer, wait_of
 from discovery.agent.definition import STATUSES
 from discovery.agent.door import Routes
 from discovery.agent.filtering import Shape, Test
@@ -69,34 +68,23 @@ class AgentApi:
         shown = ((one.id, records.agent_service(one)) for one in self._local.services())
         return answer(request, {id_: one for id_, one in shown if keep(one)})
 
-    def service(self, request: Request) -> Response | Awaitable[Response]:
+    def service(self, request: Request) -> Answer:
         """Blocks by content: while its hash is the one that was seen."""
         service_id, seen = request.rest, request.query.get("hash")
         wait = wait_of(request)
 
-        def shown() -> Response:
+        def look(last: bool) -> Response | None:
             record = self._local.service(service_id)
             if record is None:
                 raise Refused(404, f"unknown service ID: {service_id}")
             hash_ = content_hash(record)
+            if hash_ == seen and not last:
+                return None
             response = answer(request, records.agent_service(record) | {"ContentHash": hash_})
             response.headers["X-Consul-Contenthash"] = hash_
             return response
 
-        first = shown()
-        if not seen or first.headers["X-Consul-Contenthash"] != seen:
-            return first
-
-        def other() -> bool:
-            record = self._local.service(service_id)
-            return record is None or content_hash(record) != seen
-
-        async def later() -> Response:
-            if not other():
-                await self._blocking.until(["services"], other, wait)
-            return shown()
-
-        return later()
+        return look(False) or self._blocking.until(["services"], look, wait)
 
     def register(self, request: Request) -> Response:
         asked = definition.service(request.body)

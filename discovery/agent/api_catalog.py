@@ -6,22 +6,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable
+from collections.abc import Iterable
 from operator import is_not
 from typing import Any
 
 import msgspec
 
 from discovery.agent import filtering, go, records
-from discovery.agent.blocking import UNANSWERED, Blocking, answer
+from discovery.agent.blocking import UNANSWERED, Answer, Blocking, answer
 from discovery.agent.catalog import Catalog
 from discovery.agent.door import Routes
 from discovery.agent.filtering import Shape, Test, every
 from discovery.agent.go import Refused
 from discovery.agent.records import CheckRecord, NodeRecord, ServiceRecord
 from discovery.agent.wire import Request, Response
-
-Answer = Response | Awaitable[Response]
 
 
 class CatalogApi:

@@ -4,9 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
-
-from discovery.agent.blocking import JSON, Blocking, answer, here
+from discovery.agent.blocking import JSON, Answer, Blocking, answer, here
 from discovery.agent.door import Routes
 from discovery.agent.events import TOPIC, Event, Events, shown
 from discovery.agent.go import Refused
@@ -30,21 +28,17 @@ class EventApi:
         event = self._events.fire(request.rest, request.body, node=node, service=service, tag=tag)
         return answer(request, shown(event))
 
-    def list(self, request: Request) -> Response | Awaitable[Response]:
+    def list(self, request: Request) -> Answer:
         asked, wait = self._blocking.asked(request)
         name = request.query.get("name")
-        index, found = self._events.listed(name)
-        if asked and asked == index:
-            return self._later(request, name, asked, wait)
-        return _listed(request, index, found)
 
-    async def _later(self, request: Request, name: str, asked: int, wait: float) -> Response:
-        def newer() -> bool:
-            return self._events.listed(name)[0] != asked
+        def look(last: bool) -> Response | None:
+            index, found = self._events.listed(name)
+            if asked and asked == index and not last:
+                return None
+            return _listed(request, index, found)
 
-        if not newer():
-            await self._blocking.until([TOPIC], newer, wait)
-        return _listed(request, *self._events.listed(name))
+        return look(False) or self._blocking.until([TOPIC], look, wait)
 
 
 def _listed(request: Request, index: int, found: list[Event]) -> Response:

@@ -7,11 +7,10 @@ Reads block as all others do.
 from __future__ import annotations
 
 import base64
-from collections.abc import Awaitable
 from typing import Any
 from urllib.parse import urlencode
 
-from discovery.agent.blocking import Blocking, answer, here
+from discovery.agent.blocking import Answer, Blocking, answer, here
 from discovery.agent.door import Routes
 from discovery.agent.go import Refused
 from discovery.agent.kv import Entry, KeyValues
@@ -26,7 +25,7 @@ class KvApi:
     def routes(self) -> Routes:
         return {"/v1/kv/": {"GET": self.get, "PUT": self.put, "DELETE": self.delete}}
 
-    def get(self, request: Request) -> Response | Awaitable[Response]:
+    def get(self, request: Request) -> Answer:
         key = request.rest
         if "recurse" in request.query or "keys" in request.query:
             return self._below(request, key)
@@ -49,7 +48,7 @@ class KvApi:
 
         return self._blocking.read(request, [f"kv:{key}"], read, show)
 
-    def _below(self, request: Request, prefix: str) -> Response | Awaitable[Response]:
+    def _below(self, request: Request, prefix: str) -> Answer:
         separator = request.query.get("separator")
         keys = "keys" in request.query
 

@@ -4,10 +4,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from discovery.agent.blocking import Blocking, answer
+from discovery.agent.blocking import Answer, Blocking, answer
 from discovery.agent.catalog import Catalog
 from discovery.agent.door import Routes
 from discovery.agent.go import Refused
@@ -86,7 +86,7 @@ class SelfApi:
     def force_leave(self, request: Request) -> Response:
         raise Refused(500, f"agent: No node found with name '{request.rest}'")
 
-    def coordinates(self, request: Request) -> Response | Awaitable[Response]:
+    def coordinates(self, request: Request) -> Answer:
         shown = [{"Node": self._node.name, "Segment": "", "Coord": COORDINATE}]
         return self._blocking.plain(request, [], lambda: (1, shown))
 

@@ -4,11 +4,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
 from typing import Any
 
 from discovery.agent import sessions
-from discovery.agent.blocking import UNANSWERED, Blocking, answer, here
+from discovery.agent.blocking import UNANSWERED, Answer, Blocking, answer, here
 from discovery.agent.door import Routes
 from discovery.agent.go import Refused
 from discovery.agent.sessions import NOT_AN_ID, TOPIC, Sessions, is_id
@@ -49,7 +48,7 @@ class SessionApi:
         self._sessions.renew(found)
         return answer(request, [sessions.shown(found)])
 
-    def info(self, request: Request) -> Response | Awaitable[Response]:
+    def info(self, request: Request) -> Answer:
         session_id = _named(request)
         if not is_id(session_id):
             raise Refused(500, NOT_AN_ID, UNANSWERED)
@@ -61,15 +60,15 @@ class SessionApi:
 
         return self._blocking.plain(request, [TOPIC], read)
 
-    def of_node(self, request: Request) -> Response | Awaitable[Response]:
+    def of_node(self, request: Request) -> Answer:
         if not request.rest:
             raise Refused(400, "Missing node name")
         return self._list(request, request.rest)
 
-    def list(self, request: Request) -> Response | Awaitable[Response]:
+    def list(self, request: Request) -> Answer:
         return self._list(request, "")
 
-    def _list(self, request: Request, node: str) -> Response | Awaitable[Response]:
+    def _list(self, request: Request, node: str) -> Answer:
         def read() -> tuple[int, Any]:
             found = self._sessions.all(node)
             return self._sessions.index, [sessions.shown(one) for one in found]

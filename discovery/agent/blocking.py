@@ -3,20 +3,18 @@ Blocking queries: a request with ?index waits until its topic has a higher one, 
 
     read() -> (index, value)   again after every touch of its topics, until index > asked
 
-The wait is 5 min unless said, 10 min at most, and longer by up to a sixteenth at random so that
-watchers do not return in step.  A stopping agent lets everybody go at once.
+The wait is 5 min unless said, 10 min at most.  A stopping agent lets everybody go at once.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 
+from discovery.agent.blocked import Blocked, Look
 from discovery.agent.catalog import Catalog
 from discovery.agent.go import Misread, Refused, seconds
 from discovery.agent.wire import Request, Response
@@ -34,6 +32,7 @@ UNANSWERED = {
 Read = Callable[[], tuple[int, Any]]
 # Turns what was read into the response: its body, perhaps its status.
 Show = Callable[[Response, Any], None]
+Answer = Response | Blocked
 
 
 def answer(request: Request, value: Any, *, status: int = 200) -> Response:
@@ -51,16 +50,13 @@ class Blocking:
         self._catalog = catalog
         self._stopping = False
 
-    def stop(self) -> None:
-        """Let every blocked query go; none blocks any more."""
+    async def stop(self) -> None:
+        """Let every blocked query go; none blocks any more, and all are answered on return."""
         self._stopping = True
-        for waiters in tuple(self._catalog.waiters.values()):
-            for wake in tuple(waiters):
-                wake()
+        self._catalog.wake(*self._catalog.waiters)
+        await asyncio.sleep(0)  # the turn in which they look again
 
-    def query(
-        self, request: Request, topics: Sequence[str], read: Read
-    ) -> Response | Awaitable[Response]:
+    def query(self, request: Request, topics: Sequence[str], read: Read) -> Answer:
         """What `read` finds, as JSON; of the catalog, which says how consistent it was."""
         consistency = "stale" if "stale" in request.query else "leader"
 
@@ -70,9 +66,7 @@ class Blocking:
 
         return self.read(request, topics, read, show)
 
-    def plain(
-        self, request: Request, topics: Sequence[str], read: Read
-    ) -> Response | Awaitable[Response]:
+    def plain(self, request: Request, topics: Sequence[str], read: Read) -> Answer:
         """As `query`, of tables that say nothing of consistency."""
 
         def show(response: Response, value: Any) -> None:
@@ -80,15 +74,24 @@ class Blocking:
 
         return self.read(request, topics, read, show)
 
-    def read(
-        self, request: Request, topics: Sequence[str], read: Read, show: Show
-    ) -> Response | Awaitable[Response]:
+    def read(self, request: Request, topics: Sequence[str], read: Read, show: Show) -> Answer:
         """The headers of a blocking query and what `show` makes of the value."""
         asked, wait = self.asked(request)
         index, value = read()
-        if asked and index <= asked:
-            return self._later(topics, read, show, asked, wait)
-        return self._response(index, value, show)
+        if not asked or index > asked or self._stopping:
+            return self._response(index, value, show)
+
+        def look(last: bool) -> Response | None:
+            index, value = read()
+            if index > asked or last or self._stopping:
+                return self._response(index, value, show)
+            return None
+
+        return self.until(topics, look, wait)
+
+    def until(self, topics: Sequence[str], look: Look, wait: float) -> Blocked:
+        """A request that `look` answers, after a touch of the topics or when the wait is over."""
+        return Blocked(self._catalog, topics, look, wait)
 
     def _response(self, index: int, value: Any, show: Show) -> Response:
         if self._stopping:
@@ -99,54 +102,6 @@ class Blocking:
         response.headers["X-Consul-Lastcontact"] = "0"
         show(response, value)
         return response
-
-    async def _later(
-        self, topics: Sequence[str], read: Read, show: Show, asked: int, wait: float
-    ) -> Response:
-        index, value = 0, None
-
-        def grown() -> bool:
-            nonlocal index, value
-            index, value = read()
-            return index > asked
-
-        if not grown():  # it may have, since this was only going to wait
-            await self.until(topics, grown, wait)
-        return self._response(index, value, show)
-
-    async def until(self, topics: Sequence[str], holds: Callable[[], bool], wait: float) -> None:
-        """
-        Return once `holds` after a touch of the topics, or when the wait is over.
-
-        A wait is longer by up to a sixteenth.  `holds` is asked at the end in any case.
-        """
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + wait + random.uniform(0, wait / 16)
-        with self._waiting(topics) as touched:
-            while not self._stopping:
-                try:
-                    async with asyncio.timeout_at(deadline):
-                        await touched.wait()
-                except TimeoutError:
-                    break
-                touched.clear()
-                if holds():
-                    return
-        holds()
-
-    @contextmanager
-    def _waiting(self, topics: Sequence[str]) -> Iterator[asyncio.Event]:
-        touched = asyncio.Event()
-        waiters = self._catalog.waiters
-        for topic in topics:
-            waiters[topic].add(touched.set)
-        try:
-            yield touched
-        finally:
-            for topic in topics:
-                waiters[topic].discard(touched.set)
-                if not waiters[topic]:
-                    del waiters[topic]
 
     def asked(self, request: Request) -> tuple[int, float]:
         """The index and the wait that a request names; refuses what cannot be waited for."""

@@ -1,8 +1,8 @@
 """
 Running checks: probes at their interval, ttls that expire, and the reaper of what stays critical.
 
-A check is one task that ends with it.  Results go to the catalog through `report`, the same door
-that PUT /v1/agent/check/pass uses.
+A probed check is one task that ends with it, a ttl one timer.  Results go to the catalog through
+`report`, the same door that PUT /v1/agent/check/pass uses.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from discovery.agent.definition import CheckDefinition
 from discovery.agent.probes import Probe, probe
@@ -25,11 +25,12 @@ Report = Callable[[str, str, str], None]
 
 @dataclass(slots=True)
 class Running:
-    """One check that lives: its definition, its task and since when it is critical."""
+    """One check that lives: what runs it, when a ttl is over and since when it is critical."""
 
     definition: CheckDefinition
     task: asyncio.Task[None] | None = None
-    beats: asyncio.Event = field(default_factory=asyncio.Event)
+    timer: asyncio.TimerHandle | None = None
+    until: float = 0.0
     successes: int = 0
     failures: int = 0
     critical_since: float | None = None
@@ -49,13 +50,17 @@ class Checks:
         if status == "critical":
             running.critical_since = time.monotonic()
         self._running[definition.id] = running
-        run = self._expire if definition.kind == "ttl" else self._probe
-        running.task = asyncio.create_task(run(running), name=f"check {definition.id}")
+        if definition.kind == "ttl":
+            self._prolong(running)
+        else:
+            probing = self._probe(running)
+            running.task = asyncio.create_task(probing, name=f"check {definition.id}")
 
     def stop(self, check_id: str) -> None:
         running = self._running.pop(check_id, None)
-        if running is not None and running.task is not None:
-            running.task.cancel()
+        for life in (running.task, running.timer) if running is not None else ():
+            if life is not None:
+                life.cancel()
 
     async def close(self) -> None:
         tasks = [running.task for running in self._running.values() if running.task is not None]
@@ -72,7 +77,7 @@ class Checks:
         running = self._running.get(check_id)
         if running is None or running.definition.kind != "ttl":
             return False
-        running.beats.set()
+        self._prolong(running)
         return True
 
     def became(self, check_id: str, status: str) -> None:
@@ -95,16 +100,20 @@ class Checks:
             and now - running.critical_since > running.definition.deregister_after
         ]
 
-    async def _expire(self, running: Running) -> None:
-        ttl = running.definition.ttl
-        while True:
-            running.beats.clear()
-            try:
-                async with asyncio.timeout(ttl):
-                    await running.beats.wait()
-            except TimeoutError:
-                self._report(running.definition.id, "critical", "TTL expired")
-                await running.beats.wait()
+    def _prolong(self, running: Running) -> None:
+        """A heartbeat only moves the end; the timer finds out when it comes."""
+        loop = asyncio.get_running_loop()
+        running.until = loop.time() + running.definition.ttl
+        if running.timer is None:
+            running.timer = loop.call_at(running.until, self._expire, running)
+
+    def _expire(self, running: Running) -> None:
+        loop = asyncio.get_running_loop()
+        if loop.time() < running.until:
+            running.timer = loop.call_at(running.until, self._expire, running)
+            return
+        running.timer = None
+        self._report(running.definition.id, "critical", "TTL expired")
 
     async def _probe(self, running: Running) -> None:
         definition = running.definition

@@ -3,9 +3,9 @@ The agent's door: connections, routes and refusals, straight on asyncio's socket
 
     door = Door(routes); await door.open(listener) ... await door.close()
 
-A handler is a function of a request; it answers at once, or is a coroutine that may wait.  One
-request of a connection is answered at a time and in order.  A client that does not read stops
-being read, one that goes away ends its waiting handler, and connections are bounded in number.
+A handler is a function of a request; it answers at once, or with a request that waits.  One request
+of a connection is answered at a time and in order.  A client that does not read stops being read,
+one that goes away ends what waits for it, and connections are bounded in number.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ import logging
 import re
 import socket
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from functools import partial
 from posixpath import normpath
 
 from discovery.agent import wire
+from discovery.agent.blocked import Blocked
 from discovery.agent.go import Refused
 from discovery.agent.wire import Parser, Request, Response, Unreadable
 
@@ -29,13 +30,14 @@ LOG = logging.getLogger(__name__)
 MAX_CONNECTIONS = 4096
 MAX_AHEAD = 256 * 1024
 STOP_SECONDS = 1.0
+READS = ("GET", "HEAD", "OPTIONS")
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 MONTHS = (
     *("Jan", "Feb", "Mar", "Apr", "May", "Jun"),
     *("Jul", "Aug", "Sep", "Oct", "Nov", "Dec"),
 )
 
-Handler = Callable[[Request], Response | Awaitable[Response]]
+Handler = Callable[[Request], Response | Blocked]
 # Path -> method -> handler.  A path that ends in "/" is for everything below it.
 Routes = Mapping[str, Mapping[str, Handler]]
 _SLASHES = re.compile("//+")
@@ -57,15 +59,11 @@ class Door:
         )
 
     async def close(self) -> None:
-        """No more connections; answers on their way get a moment."""
+        """No more connections; what was written is sent, what still waits is not answered."""
         assert self._server is not None
         self._server.close()
-        busy = [one.task for one in self._connections if one.task is not None]
-        if busy:
-            await asyncio.wait(busy, timeout=STOP_SECONDS)
         for connection in tuple(self._connections):
             connection.end()
-        # Handlers that were cut off end before what they read is taken down.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_SECONDS):
                 await self._server.wait_closed()
@@ -87,11 +85,9 @@ class Door:
     def leave(self, connection: _Connection) -> None:
         self._connections.discard(connection)
 
-    def answer(self, request: Request) -> Response | Awaitable[Response]:
+    def answer(self, request: Request) -> Response | Blocked:
         """As Go's mux: the longest path that fits, moved paths told, methods listed."""
-        clean = normpath(_SLASHES.sub("/", request.path))
-        if request.path.endswith("/") and clean != "/":
-            clean += "/"
+        clean = _clean(request.path)
         if clean != request.path:
             return _moved(request, clean)
         methods, start = self._find(clean)
@@ -106,7 +102,8 @@ class Door:
         if handler is None:
             words = f"method {request.method} not allowed"
             return wire.text(405, words, {"Allow": allowed})
-        return handler(replace(request, rest=clean[start:]))
+        request.rest = clean[start:]
+        return handler(request)
 
     def _find(self, path: str) -> tuple[Mapping[str, Handler] | None, int]:
         found = self._routes.get(path)
@@ -119,6 +116,13 @@ class Door:
                 return found, end + 1
             end = path.rfind("/", 0, end)
         return None, 0
+
+
+def _clean(path: str) -> str:
+    if "//" not in path and "/." not in path:
+        return path
+    clean = normpath(_SLASHES.sub("/", path))
+    return clean + "/" if path.endswith("/") and clean != "/" else clean
 
 
 def _moved(request: Request, to: str) -> Response:
@@ -135,7 +139,7 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._full = False
         self._paused = False
-        self.task: asyncio.Task[None] | None = None
+        self._waits: Blocked | asyncio.Handle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -147,8 +151,9 @@ class _Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._parser.feed(data)
         self._serve()
-        if self._parser.size > MAX_AHEAD and self.task is not None and self._transport is not None:
-            self._transport.pause_reading()
+        waits, transport = self._waits, self._transport
+        if self._parser.size > MAX_AHEAD and waits is not None and transport is not None:
+            transport.pause_reading()
             self._paused = True
 
     def eof_received(self) -> bool:
@@ -157,8 +162,8 @@ class _Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         self._door.leave(self)
-        if self.task is not None:
-            self.task.cancel()
+        if self._waits is not None:
+            self._waits.cancel()
 
     def pause_writing(self) -> None:
         self._full = True
@@ -172,8 +177,8 @@ class _Connection(asyncio.Protocol):
             self._transport.close()
 
     def _serve(self) -> None:
-        """Answer what is there, until a handler waits or the client does not read."""
-        while self.task is None and not self._full and self._transport is not None:
+        """Answer what is there, until a request waits or the client does not read."""
+        while self._waits is None and not self._full and self._transport is not None:
             try:
                 request = self._parser.request()
             except Unreadable as refused:
@@ -187,18 +192,19 @@ class _Connection(asyncio.Protocol):
                 answer = self._door.answer(request)
             except Exception as error:  # noqa: BLE001 - the edge where every error is an answer
                 answer = _answer_to(error, request)
-            if isinstance(answer, Response):
+            if isinstance(answer, Blocked):
+                self._waits = answer
+                answer.begin(partial(self._answered, request))
+            elif request.method in READS:
                 self._send(answer, request)
             else:
-                self.task = asyncio.create_task(self._wait(answer, request))
+                # Who waits for what was written hears of it first, who wrote it a turn later.
+                loop = asyncio.get_running_loop()
+                self._waits = loop.call_soon(self._answered, request, answer)
 
-    async def _wait(self, answer: Awaitable[Response], request: Request) -> None:
-        try:
-            response = await answer
-        except Exception as error:  # noqa: BLE001 - as above
-            response = _answer_to(error, request)
-        self.task = None
-        self._send(response, request)
+    def _answered(self, request: Request, found: Response | Exception) -> None:
+        self._waits = None
+        self._send(found if isinstance(found, Response) else _answer_to(found, request), request)
         if self._paused and self._transport is not None:
             self._paused = False
             self._transport.resume_reading()

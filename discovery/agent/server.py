@@ -98,7 +98,7 @@ class Agent:
                 await door.open(listener)
                 yield agent
             finally:
-                agent.blocking.stop()
+                await agent.blocking.stop()
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)

@@ -145,7 +145,7 @@ class Parser:
 
     def request(self) -> Request | None:
         """The next whole request, None until more bytes come; raises Unreadable."""
-        if self._head is None and not self._read_head():
+        if self._head is None and not (self._bytes and self._read_head()):
             return None
         request = self._head
         assert request is not None

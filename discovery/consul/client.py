@@ -70,8 +70,13 @@ class Client:
         *,
         body: str | bytes | None = None,
         seconds: float = COMMAND_SECONDS,
+        once: bool = False,
     ) -> Answer:
-        """One request, answered whole within `seconds` or Unreachable."""
+        """
+        One request, answered whole within `seconds` or Unreachable.
+
+        It is sent again if the connection was closed while it waited, unless `once`.
+        """
         settings = self.settings
         query = list(params)
         if settings.datacenter:
@@ -80,9 +85,17 @@ class Client:
             query.append(("ns", settings.namespace))
         # Encoded already, so that ids with spaces or slashes arrive as they are.
         url = settings.origin + path + ("?" + urlencode(query) if query else "")
-        return await self.send(method, url, body, seconds)
+        return await self.send(method, url, body, seconds, once=once)
 
-    async def send(self, method: str, url: str, body: str | bytes | None, seconds: float) -> Answer:
+    async def send(
+        self,
+        method: str,
+        url: str,
+        body: str | bytes | None,
+        seconds: float,
+        *,
+        once: bool = False,
+    ) -> Answer:
         """As `request`, to a URL that is whole and encoded already."""
         token = self.settings.current_token()
         options: dict[str, Any] = {}
@@ -96,6 +109,7 @@ class Client:
                 headers={"X-Consul-Token": token} if token else None,
                 timeout=aiohttp.ClientTimeout(total=seconds, connect=CONNECT_SECONDS),
                 allow_redirects=False,
+                middlewares=(_once,) if once else (),
                 **options,
             ) as response:
                 return Answer(response.status, response.headers, await response.read())
@@ -110,6 +124,21 @@ class Client:
         if self._commands is None:
             self._commands = _commands(self)
         return self._commands
+
+
+async def _once(
+    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """
+    Takes from aiohttp the error that makes it send a request again.
+
+    A blocking query that was cut off carries an index of the agent that is gone: sent to the next
+    one, it would wait there for as long as that index is ahead.
+    """
+    try:
+        return await handler(request)
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise Unreachable(f"{type(error).__name__}: {error}") from error
 
 
 def _encoded(url: str) -> yarl.URL:

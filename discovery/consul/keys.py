@@ -59,7 +59,7 @@ async def _ask(client: Client, path: str, index: int) -> Answer:
         asked += [("index", str(index)), ("wait", schema.duration(settings.wait))]
         # The agent may answer later than asked by a sixteenth of the wait.
         seconds += settings.wait * 17 / 16
-    answer = await client.request("GET", path, asked, seconds=seconds)
+    answer = await client.request("GET", path, asked, seconds=seconds, once=bool(index))
     if answer.status not in (200, 404):
         raise Unreachable(f"status {answer.status}: {answer.text}")
     return answer

@@ -139,7 +139,8 @@ class ConsulRegistry:
             asked += [("index", str(query.index)), ("wait", schema.duration(query.wait))]
             # The agent may answer later than asked by a sixteenth of the wait.
             seconds += query.wait * 17 / 16
-        answer = await self.client.request("GET", path, asked, seconds=seconds)
+        once = bool(query.index)
+        answer = await self.client.request("GET", path, asked, seconds=seconds, once=once)
         if answer.status != 200:
             raise Unreachable(f"status {answer.status}: {answer.text}")
         return answer

@@ -37,7 +37,7 @@ def entry(name: str, *, status: str = "passing") -> dict[str, Any]:
 
 @dataclass
 class Says:
-    """One answer; `gate` is waited for first, `body` replaces the entries."""
+    """One answer; `body` replaces the entries, of which `half` are sent before it ends or hangs."""
 
     index: int = 0
     names: str = ""
@@ -46,6 +46,7 @@ class Says:
     headers: dict[str, str] = field(default_factory=dict)
     hangs: bool = False
     cuts: bool = False
+    half: bool = False
 
 
 @dataclass
@@ -63,15 +64,19 @@ class Wicked:
         self.queries.append(dict(request.query))
         self.times.append(time.monotonic())
         says = self.script.pop(0) if len(self.script) > 1 else self.script[0]
-        if says.hangs:
-            await asyncio.Event().wait()
-        if says.cuts:
-            assert request.transport is not None
-            request.transport.abort()
         body = says.body
         if body is None:
             body = json.dumps([entry(name) for name in says.names.split()]).encode()
         headers = {"X-Consul-Index": str(says.index)} if says.index else {}
+        if says.half:
+            answer = web.StreamResponse(headers=headers | {"Content-Length": str(2 * len(body))})
+            await answer.prepare(request)
+            await answer.write(body)
+        if says.hangs:
+            await asyncio.Event().wait()
+        if says.cuts or says.half:
+            assert request.transport is not None
+            request.transport.abort()
         return web.Response(status=says.status, body=body, headers=headers | says.headers)
 
 
@@ -124,14 +129,26 @@ HANGS = Says(hangs=True)
         pytest.param(Says(body=b"[]"), id="answers without an index"),
         pytest.param(Says(index=9, body=b"[]", headers={"Content-Encoding": "gzip"}), id="lies"),
         pytest.param(Says(cuts=True), id="cuts the connection"),
+        pytest.param(Says(index=9, body=b"[]", half=True), id="breaks off"),
+        pytest.param(Says(index=9, body=b"[]", half=True, hangs=True), id="hangs half-way"),
     ],
 )
 async def test_no_trouble_empties_the_pool(trouble: Says) -> None:
     script = [Says(5, "a b"), trouble, trouble, Says(6, "a"), Says(7, "a b"), HANGS]
-    async with wicked(*script) as agent, watching(agent.origin) as watch:
+    async with wicked(*script) as agent, watching(agent.origin, wait=0.2, slack=0.3) as watch:
         news = [seen(await anext(watch)) for _ in range(3)]
 
     assert news == ["a b", "a b (stale)", "a b"]
+
+
+async def test_a_query_that_was_cut_off_is_not_asked_again_with_its_index() -> None:
+    """An agent that begins anew would hold it back until its own index gets there."""
+    script = [Says(5, "a"), Says(cuts=True), Says(5, "a b"), HANGS]
+    async with wicked(*script) as agent, watching(agent.origin) as watch:
+        news = [seen(await anext(watch)) for _ in range(3)]
+
+    assert news == ["a", "a (stale)", "a b"]
+    assert [query.get("index") for query in agent.queries[:3]] == [None, "5", None]
 
 
 async def test_an_agent_that_is_down_from_the_start_is_said_at_once() -> None:
