@@ -2,6 +2,7 @@
 What the column costs a call, beside a bare grpc.aio channel in the same run.
 
     scripts/bench [--seconds 20] [--json]
+    scripts/bench --discovery [--json]      discovery at scale and beside Consul, instead
 
 The calling process runs alone on the first core, the echo server on the second.  All variants live
 in one process and take turns in short blocks, shuffled anew each cycle; a ratio is the median of
@@ -181,10 +182,15 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__.partition("\n\n")[0])
     parser.add_argument("--seconds", type=float, default=20.0, help="of the pass that takes CPU")
     parser.add_argument("--json", action="store_true", help="print the findings as JSON at the end")
+    parser.add_argument("--discovery", action="store_true", help="measure discovery instead")
     kinds = ("serve", "cpu", "count", "callgrind")
     parser.add_argument("--work", choices=kinds, help=argparse.SUPPRESS)
     parser.add_argument("--ports", default="", help=argparse.SUPPRESS)
     asked = parser.parse_args(arguments)
+    if asked.discovery:
+        from scripts.measuring import discovery  # noqa: PLC0415 - not beside a column that is measured
+
+        return discovery.main(["--json"] if asked.json else [])
     if asked.work:
         return work(asked.work, [int(port) for port in asked.ports.split()], asked.seconds)
     with subprocess.Popen(

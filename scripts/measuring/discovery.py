@@ -6,6 +6,7 @@ What discovery costs at scale: an embedded agent with ten thousand instances, an
 many    SERVICES x INSTANCES in one agent; one of them changes, and a watch of its service sees it
 one     all of them under one name: from the change to the first pick that knows it
 links   real connections of one client; one endpoint changes, and that many channels are opened
+hears   how soon a watcher hears of a change, beside the real Consul (see watchers.py)
 
 Delays are from before the change is sent to after it is known; CPU is user and system time of the
 agent's process and of this one, for each change.
@@ -16,82 +17,26 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import statistics
 import sys
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, cast
 
-import aiohttp
 import grpc.aio
 
 from discovery import Endpoint, Registry, Snapshot, connect
 from mesh.call import Call, Method
 from mesh.client.pool import Pool
 from mesh.column import Memory
+from scripts.measuring import watchers
+from scripts.measuring.agents import AT_ONCE, Agent, embedded, pss
 
 CHANGES = 100
 LINKS = 200
-AT_ONCE = 32
-TICKS = os.sysconf("SC_CLK_TCK")
 Findings = dict[str, float]
-
-
-class Agent:
-    """The embedded agent as a process, measured from outside."""
-
-    def __init__(self, pid: int, origin: str, session: aiohttp.ClientSession) -> None:
-        self.origin = origin
-        self._proc = Path(f"/proc/{pid}")
-        self._session = session
-
-    def cpu(self) -> float:
-        """Seconds of user and system time."""
-        fields = (self._proc / "stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS
-
-    def megabytes(self) -> float:
-        return pss(self._proc)
-
-    async def put(self, path: str, body: Any = None) -> None:
-        async with self._session.put(self.origin + path, json=body) as response:
-            response.raise_for_status()
-
-    async def register(self, name: str, number: int) -> None:
-        address = f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}"
-        check = {"TTL": "1h", "Status": "passing"}
-        body = {"Name": name, "ID": f"{name}-{number}", "Address": address, "Port": 50051}
-        body |= {"Tags": ["grpc"], "Meta": {"zone": "a", "version": "1"}, "Check": check}
-        await self.put("/v1/agent/service/register", body)
-
-
-def pss(process: Path = Path("/proc/self")) -> float:
-    """Megabytes, shared pages in parts."""
-    for line in (process / "smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) / 1024
-    return 0.0
-
-
-@asynccontextmanager
-async def agent() -> AsyncIterator[Agent]:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "discovery.agent", "--port", "0", "--log-level", "warning"),
-        stdout=asyncio.subprocess.PIPE,
-    )
-    try:
-        assert process.stdout is not None
-        port = (await process.stdout.readline()).decode().rsplit(":", 1)[1].strip()
-        connector = aiohttp.TCPConnector(limit=AT_ONCE)
-        async with aiohttp.ClientSession(connector=connector) as session:
-            yield Agent(process.pid, f"http://127.0.0.1:{port}", session)
-    finally:
-        process.terminate()
-        await process.wait()
 
 
 async def registered(measured: Agent, names: list[tuple[str, int]]) -> float:
@@ -138,7 +83,7 @@ async def changes(
 
 async def many(services: int, instances: int) -> Findings:
     names = [(f"service-{one}", number) for one in range(services) for number in range(instances)]
-    async with agent() as measured, connect(measured.origin.replace("http", "consul")) as registry:
+    async with embedded() as measured, connect(measured.url) as registry:
         idle = measured.megabytes()
         rate = await registered(measured, names)
         found = await changes(measured, registry, names[:: len(names) // CHANGES], lambda _: None)
@@ -158,7 +103,7 @@ async def one(endpoints: int) -> Findings:
         assert memory.pick(call, 0.0) is not None
 
     names = [("orders", number) for number in range(endpoints)]
-    async with agent() as measured, connect(measured.origin.replace("http", "consul")) as registry:
+    async with embedded() as measured, connect(measured.url) as registry:
         await registered(measured, names)
         return await changes(measured, registry, names[:: endpoints // 10], know)
 
@@ -201,12 +146,13 @@ async def measure(services: int, instances: int) -> dict[str, Findings]:
         (f"many: {services} services x {instances}", lambda: many(services, instances)),
         (f"one: {services * instances} endpoints", lambda: one(services * instances)),
         (f"links: {LINKS} connections", links),
+        ("hears: fail or pass to the watcher", watchers.beside),
     ]
     for name, part in parts:
         said[name] = await part()
         print(name)
         for what, value in said[name].items():
-            print(f"    {what:22} {value:10.2f}", flush=True)
+            print(f"    {what:30} {value:10.2f}", flush=True)
     return said
 
 
