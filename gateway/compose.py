@@ -132,7 +132,9 @@ class PageRoute:
         arguments |= self._parameters(exchange.query)
         seconds = exchange.limits.branch_seconds
         page = Page(seconds)
-        inbound = Inbound(monotonic() + seconds, exchange.header(b"traceparent"))
+        inbound = Inbound(
+            monotonic() + seconds, exchange.header(b"traceparent"), saying=exchange.saying
+        )
         token = INBOUND.set(inbound)
         try:
             async with exchange.watched():

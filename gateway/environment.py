@@ -10,6 +10,7 @@ What the gateway is told by its command line and its environment; every setting 
     GATEWAY_API_KEYS                a file of API keys, see gateway.keys
     GATEWAY_JWKS                    file or URL of the keys that bearer tokens are signed with
     GATEWAY_JWT_ISSUER, _AUDIENCE   what a token's iss and aud must be
+    MESH_IDENTITY_KEY               a file of secrets, by which services believe who asks
     GATEWAY_RATE_LIMIT              requests a second for each key or token, as RATE or RATE:BURST
     MESH_REGISTRY, CONSUL_HTTP_ADDR the registry
 """
@@ -25,13 +26,15 @@ from pathlib import Path
 from typing import Any
 
 from gateway.cors import Cors
-from gateway.guard import Guard, Verifier
-from gateway.jwks import Jwks
+from gateway.guard import Guard
 from gateway.keys import ApiKeys, KeysError
 from gateway.listen import link
 from gateway.serve import Gateway
 from gateway.workers import MOST
 from mesh.errors import PolicyError
+from mesh.identity.caller import Verifier
+from mesh.identity.seal import Seal
+from mesh.identity.settings import KEY, IdentityError, seal, verifier
 from mesh.policy.limit import RateLimit
 
 
@@ -74,6 +77,7 @@ def settings(arguments: list[str] | None, environ: Mapping[str, str]) -> Setting
     admin_host = environ.get("GATEWAY_ADMIN_HOST") or "127.0.0.1"
     admin = environ.get("GATEWAY_ADMIN_PORT") or ""
     workers = _workers(asked.workers)
+    tokens, sealing = _who(environ)
     if admin == "0" and workers > 1:
         raise Usage("GATEWAY_ADMIN_PORT is 0: workers must know the admin port")
     return Settings(
@@ -83,7 +87,7 @@ def settings(arguments: list[str] | None, environ: Mapping[str, str]) -> Setting
         worker=_worker(asked.worker),
         pages=_pages(asked.pages) if asked.pages else None,
         admin=(admin_host, _port(admin, "GATEWAY_ADMIN_PORT")) if admin else None,
-        guard=Guard(_keys(environ), _tokens(environ), _rate(environ)),
+        guard=Guard(_keys(environ), tokens, _rate(environ), seal=sealing),
         cors=_cors(environ),
     )
 
@@ -133,22 +137,14 @@ def _keys(environ: Mapping[str, str]) -> ApiKeys | None:
         raise Usage(f"GATEWAY_API_KEYS: {path}: {error}") from error
 
 
-def _tokens(environ: Mapping[str, str]) -> Verifier | None:
-    source = environ.get("GATEWAY_JWKS") or ""
-    if not source:
-        return None
+def _who(environ: Mapping[str, str]) -> tuple[Verifier | None, Seal | None]:
     try:
-        from gateway.tokens import Tokens  # noqa: PLC0415  its library is an extra
-
-        jwks = Jwks(source)
-    except ImportError as error:
-        raise Usage("GATEWAY_JWKS needs the extra `auth`: pip install 'proxyless[auth]'") from error
-    except ValueError as error:
-        raise Usage(f"GATEWAY_JWKS: {error}") from error
-    if "://" not in source and not Path(source).is_file():
-        raise Usage(f"GATEWAY_JWKS: {source}: no such file")
-    issuer, audience = (environ.get(f"GATEWAY_JWT_{name}") for name in ("ISSUER", "AUDIENCE"))
-    return Tokens(jwks, issuer or None, audience or None)
+        tokens, sealing = verifier(environ, "GATEWAY"), seal(environ)
+    except IdentityError as error:
+        raise Usage(str(error)) from error
+    if sealing is not None and tokens is None and not environ.get("GATEWAY_API_KEYS"):
+        raise Usage(f"{KEY} needs GATEWAY_JWKS or GATEWAY_API_KEYS: nobody could be named")
+    return tokens, sealing
 
 
 def _rate(environ: Mapping[str, str]) -> RateLimit | None:

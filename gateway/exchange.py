@@ -20,6 +20,7 @@ from gateway.invalid import Invalid
 from gateway.settings import Limits
 from gateway.status import Problem, problem
 from mesh.errors import Code
+from mesh.identity.caller import Saying
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -55,7 +56,7 @@ class Exchange:
 
     __slots__ = (
         *("_receive", "headers", "limits", "method", "path", "principal", "query", "scope"),
-        *("stopping", "streams"),
+        *("saying", "stopping", "streams"),
     )
 
     def __init__(
@@ -71,6 +72,8 @@ class Exchange:
         self.stopping = stopping
         # Who asks, once gateway.guard has found out; "" is nobody in particular.
         self.principal = ""
+        # What the calls made for it say of who asks.
+        self.saying: Saying | None = None
         # Whether it holds one of the places for streams.
         self.streams = False
         self._receive = receive
@@ -96,8 +99,8 @@ class Exchange:
     def metadata(self) -> headers.Metadata:
         """What the service is told of the request's headers."""
         found = headers.metadata(self.headers, self.client)
-        if self.principal:
-            found.append((headers.PRINCIPAL, self.principal))
+        if self.saying is not None:
+            found.extend(self.saying())
         return found
 
     def timeout(self, default: float | None) -> float | None:

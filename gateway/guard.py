@@ -6,37 +6,26 @@ Who asks, and how often: API keys, bearer tokens and a rate for each of them.  O
     neither, when either is asked for -> 401; a rate exceeded -> 429 with Retry-After
 
 Services learn who asks from the metadata `x-mesh-principal`, which no client can set; a character
-that metadata cannot hold is percent-encoded there.  Without keys and tokens the rate is for each
-client address.  The rate is one process's: N workers let N times as much through.
+that metadata cannot hold is percent-encoded there.  With a secret that they share with the gateway
+(MESH_IDENTITY_KEY) it is sealed, so that nobody can forge it past the gateway either.  Without keys
+and tokens the rate is for each client address.  The rate is one process's: N workers let N times as
+much through.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from time import monotonic
-from typing import Protocol
-from urllib.parse import quote
 
 from gateway.exchange import Exchange
-from gateway.jwks import JwksError
 from gateway.keys import ApiKeys
 from gateway.status import Problem, problem
 from mesh.errors import Code, RateLimited
+from mesh.identity.caller import BadToken, Caller, Verifier
+from mesh.identity.jwks import JwksError
+from mesh.identity.seal import PRINCIPAL, Seal
 from mesh.policy.limit import Meter, RateLimit
-
-_SAFE = "!\"#$&'()*+,/:;<=>?@[\\]^`{|}~"
-
-
-class BadToken(Exception):
-    """The token is not one that is accepted; the message may be shown to who sent it."""
-
-
-class Verifier(Protocol):
-    """Who knows tokens; gateway.tokens.Tokens, whose library is needed only then."""
-
-    async def subject(self, token: str) -> str:
-        """Whom the token speaks for; BadToken, or JwksError when that cannot be known now."""
-        ...
 
 
 class Guard:
@@ -48,11 +37,14 @@ class Guard:
         tokens: Verifier | None = None,
         rate: RateLimit | None = None,
         clock: Callable[[], float] = monotonic,
+        *,
+        seal: Seal | None = None,
     ) -> None:
         self._keys = keys
         self._tokens = tokens
         self._meter = Meter(rate) if rate else None
         self._clock = clock
+        self._seal = seal
         self._asks = keys is not None or tokens is not None
 
     def shown(self) -> dict[str, object]:
@@ -61,6 +53,7 @@ class Guard:
         return {
             "api_keys": self._keys is not None,
             "tokens": self._tokens is not None,
+            "sealed": self._seal is not None,
             "rate_limit": rule,
         }
 
@@ -68,6 +61,7 @@ class Guard:
         """Name the exchange's principal, or raise the Problem that it is."""
         if self._asks:
             exchange.principal = await self._principal(exchange)
+            exchange.saying = partial(self._saying, exchange.principal)
         if self._meter is not None:
             try:
                 self._meter.take(exchange.principal or exchange.client, self._clock())
@@ -79,13 +73,19 @@ class Guard:
                     retry_after=error.retry_after or 1.0,
                 ) from None
 
+    def _saying(self, principal: str) -> Sequence[tuple[str, str]]:
+        """What calls made for this principal say of it."""
+        if self._seal is None:
+            return [(PRINCIPAL, principal)]
+        return self._seal.say(Caller(principal))
+
     async def _principal(self, exchange: Exchange) -> str:
         key = exchange.header(b"x-api-key")
         if key and self._keys is not None:
             holder = self._keys.holder(key)
             if holder is None:
                 raise _refused("the API key is not known")
-            return f"key:{holder}"
+            return Caller.named("key", holder).principal
         scheme, _, token = exchange.header(b"authorization").partition(" ")
         if self._tokens is None or not scheme:
             key_too = ["an X-Api-Key"] if self._keys is not None else []
@@ -94,7 +94,7 @@ class Guard:
         if scheme.lower() != "bearer":
             raise _refused("the Authorization is not a bearer token")
         try:
-            return f"user:{quote(await self._tokens.subject(token.strip()), safe=_SAFE)}"
+            return Caller.named("user", await self._tokens.subject(token.strip())).principal
         except BadToken as error:
             raise _refused(f"the token is refused: {error}", invalid=True) from error
         except JwksError as error:

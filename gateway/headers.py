@@ -44,9 +44,8 @@ FORBIDDEN = frozenset(
     }
 )
 HIDDEN = (FORBIDDEN - ALLOWED) | {"date", "server"}
-# What the mesh says about a call: who asks (x-mesh-principal), how much it matters.
+# What the mesh says about a call: who asks (mesh.identity.seal), how much it matters.
 MESH = "x-mesh-"
-PRINCIPAL = "x-mesh-principal"
 _NAME = re.compile(r"[0-9a-z_.-]+")
 _PRINTABLE = re.compile(r"[\x20-\x7e]*")
 _TIMEOUT = re.compile(r"([0-9]{1,8})([HMSmun])")

@@ -1,5 +1,6 @@
 """
-What the call being served hands down to the calls made for it: deadline, trace, criticality.
+What the call being served hands down to the calls made for it: deadline, trace, criticality, and
+who they are made for.
 
 A server sets `INBOUND` around each handler; channels read it.  A task that must outlive the call
 opts out with ``with detached():`` and starts from nothing.
@@ -7,7 +8,7 @@ opts out with ``with detached():`` and starts from nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ class Inbound:
     criticality: str = ""
     # How often its caller had tried before (grpc-previous-rpc-attempts).
     previous_attempts: int = 0
+    # Metadata by which calls say who makes them (mesh.identity); asked anew for each call.
+    saying: Callable[[], Sequence[tuple[str, str]]] | None = None
 
 
 INBOUND: ContextVar[Inbound | None] = ContextVar("mesh_inbound", default=None)

@@ -24,6 +24,8 @@ from pathlib import Path
 import grpc
 
 import discovery
+from mesh.identity import speaking
+from services.access import Access
 from services.audit.auditing import Report, audit
 from services.audit.reading import Shop, read
 from services.audit.service import shop
@@ -65,7 +67,9 @@ def main(arguments: list[str]) -> int:
 async def _audit(registry: str, imported: Mapping[str, int], seconds: float) -> Report:
     environ = {**os.environ, "MESH_REGISTRY": registry} if registry else os.environ
     async with discovery.from_environment(environ) as found, shop(found) as books:
-        return await settle(books, imported, seconds)
+        # As the auditor, where who asks has to be proven.
+        with speaking(Access.from_environment(environ).saying("audit")):
+            return await settle(books, imported, seconds)
 
 
 def _imported(file: Path | None) -> dict[str, int]:

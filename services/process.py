@@ -5,6 +5,9 @@ The frame around every service process: arguments, environment, one clear line w
 
     DATABASE_URL                       its database; default sqlite:///.demo/<service>.db
     MESH_REGISTRY, CONSUL_HTTP_ADDR    its registry; default consul://127.0.0.1:8500
+    MESH_IDENTITY_KEY                  a file of secrets: who calls has to be proven; see access.py
+    MESH_JWKS, MESH_JWT_ISSUER, MESH_JWT_AUDIENCE   then, whose bearer tokens prove it as well
+    SHOP_STAFF                         then, who may see and do all, such as user:ada,key:till
 
 Exit 0 after SIGTERM or SIGINT and a drain, 2 for a usage or an environment that can't work.
 """
@@ -23,8 +26,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from discovery import DiscoveryError
+from mesh.identity.settings import IdentityError
 from mesh.server import Limits
 from mesh.store import StoreError
+from services.access import OPEN, Access
 
 # The contract with its comments, for reflection; an installed shop has none beside it.
 _BESIDE = Path(__file__).resolve().parent.parent / "protos" / "shop.binpb"
@@ -44,6 +49,7 @@ class Process:
     port: int
     slot: int
     database: str
+    access: Access = OPEN
     serving: bool = False
 
     @property
@@ -88,7 +94,11 @@ def read(service: str, arguments: Sequence[str], environment: Mapping[str, str])
     )
     told = parser.parse_args(arguments)
     database = environment.get("DATABASE_URL") or f"sqlite:///.demo/{service}.db"
-    return Process(service, told.host, told.port, told.instance, database)
+    try:
+        access = Access.from_environment(environment)
+    except IdentityError as error:
+        sys.exit(_say(service, str(error)))
+    return Process(service, told.host, told.port, told.instance, database, access)
 
 
 async def _serve(serve: Serve, process: Process) -> None:

@@ -13,30 +13,6 @@ from dataclasses import dataclass
 from mesh.events.event import Event
 from mesh.store.database import Row, Transaction
 
-TABLE = """
-    create table inbox_held (
-        consumer text not null,
-        source text not null,
-        position bigint not null,
-        event_id text not null,
-        event_type text not null,
-        aggregate text not null,
-        aggregate_id text not null,
-        sequence bigint not null,
-        occurred_at double precision not null,
-        traceparent text not null,
-        payload bytea not null,
-        attempts bigint not null,
-        cause text not null,
-        due_at double precision,
-        dead_at double precision,
-        primary key (consumer, source, position)
-    );
-    create index inbox_held_line
-        on inbox_held (consumer, source, aggregate, aggregate_id, position);
-    create index inbox_held_due on inbox_held (consumer, source, due_at) where due_at is not null;
-"""
-
 # Held events tried in one transaction.
 _BATCH = 32
 

@@ -27,28 +27,11 @@ from mesh.events.event import Event
 from mesh.events.held import Held
 from mesh.policy.backoff import Backoff
 from mesh.store.database import Database, StatementFailed, StoreError, Transaction
+from mesh.store.migrate import migrations
 
 logger = logging.getLogger("mesh.events")
 
 COMPONENT = "inbox"
-MIGRATIONS = (
-    """
-    create table inbox (
-        consumer text not null,
-        event_id text not null,
-        seen_at double precision not null,
-        primary key (consumer, event_id)
-    );
-    create index inbox_seen on inbox (seen_at);
-    create table inbox_cursor (
-        consumer text not null,
-        source text not null,
-        position bigint not null,
-        primary key (consumer, source)
-    );
-    """
-    + held.TABLE,
-)
 
 # How long an event's name is remembered, in seconds: twice as long as any outbox keeps the event.
 RETENTION_SECONDS = 14 * 24 * 3600.0
@@ -88,7 +71,7 @@ class Inbox:
         self._clock = clock
         self._rng = rng or Random()
         self._purge_at = 0.0
-        database.declare(COMPONENT, MIGRATIONS)
+        database.declare(COMPONENT, migrations("mesh.events", COMPONENT))
 
     async def position(self) -> int:
         """Everything up to here was dealt with, or is held here."""

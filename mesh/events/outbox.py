@@ -19,35 +19,9 @@ from uuid import uuid4
 
 from mesh.events.event import Event
 from mesh.store.database import Database, Row, Transaction
-from mesh.store.migrate import COUNTED
+from mesh.store.migrate import migrations
 
 COMPONENT = "outbox"
-MIGRATIONS = (
-    f"""
-    create table outbox (
-        position {COUNTED},
-        event_id text not null unique,
-        event_type text not null,
-        aggregate text not null,
-        aggregate_id text not null,
-        sequence bigint not null,
-        occurred_at double precision not null,
-        traceparent text not null,
-        payload bytea not null
-    );
-    create table outbox_sequence (
-        aggregate text not null,
-        aggregate_id text not null,
-        sequence bigint not null,
-        primary key (aggregate, aggregate_id)
-    );
-    create table outbox_follower (
-        consumer text primary key,
-        position bigint not null,
-        seen_at double precision not null
-    );
-    """,
-)
 
 # No event is kept for longer, in seconds; a follower that stays away for longer misses some.
 RETENTION_SECONDS = 7 * 24 * 3600.0
@@ -74,7 +48,7 @@ class Outbox:
         self.database = database
         self._clock = clock
         self._purge_at = 0.0
-        database.declare(COMPONENT, MIGRATIONS)
+        database.declare(COMPONENT, migrations("mesh.events", COMPONENT))
 
     async def append(self, tx: Transaction, message: Message) -> Event:
         """Tell of `message` if and when this transaction is committed."""

@@ -27,21 +27,11 @@ from mesh.events.event import Event
 from mesh.events.outbox import Outbox
 from mesh.policy.backoff import Backoff
 from mesh.store.database import StoreError, Transaction
+from mesh.store.migrate import migrations
 
 logger = logging.getLogger("mesh.events")
 
 COMPONENT = "relay"
-MIGRATIONS = (
-    """
-    create table relay (
-        name text primary key,
-        owner text not null,
-        token bigint not null,
-        free_at double precision not null,
-        position bigint not null
-    )
-    """,
-)
 
 # How long the outbox stays a silent relay's, in seconds: another goes on after this.
 LEASE_SECONDS = 3.0
@@ -82,7 +72,7 @@ class Relay:
         self._rng = rng or Random()
         self._place: Place | None = None
         self._renew_at = 0.0
-        self._database.declare(COMPONENT, MIGRATIONS)
+        self._database.declare(COMPONENT, migrations("mesh.events", COMPONENT))
 
     async def run(self) -> NoReturn:
         """Relay for ever; cancelled, it gives its lease back."""

@@ -11,9 +11,9 @@ before any work is done for it: its answer could reach nobody.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from mesh.call import Call
+from mesh.call import Call, Metadata
 from mesh.errors import DeadlineSpent
 from mesh.flow import Inner, Layer, Steps
 from mesh.inbound import INBOUND, Inbound
@@ -59,9 +59,17 @@ def deadlining(
             ends = served.deadline
             call.criticality = call.criticality or served.criticality
             call.traceparent = call.traceparent or served.traceparent
+            if served.saying is not None:
+                call.metadata = _said(call, served.saying())
         call.deadline = deadline = effective(call.deadline, ends, timeout, now, reserve)
         if deadline is not None and deadline - now < floor:
             raise DeadlineSpent(f"{max(0.0, deadline - now) * 1000:.0f} ms are too few to begin")
         return (yield from inner(call))
 
     return layer
+
+
+def _said(call: Call, said: Sequence[tuple[str, str]]) -> Metadata:
+    """The call's metadata and what is said with it, but where the caller says so themselves."""
+    given = {name for name, _ in call.metadata}
+    return call.metadata if given.intersection(dict(said)) else call.with_metadata(said)

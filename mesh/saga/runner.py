@@ -33,6 +33,7 @@ from mesh.saga.machine import SagaError
 from mesh.saga.saga import Saga
 from mesh.saga.tending import LEASE_SECONDS, Tending
 from mesh.store.database import Database, StoreError, Transaction
+from mesh.store.migrate import migrations
 
 logger = logging.getLogger("mesh.saga")
 
@@ -77,7 +78,7 @@ class SagaRunner:
         self._purge_at = 0.0
 
     async def __aenter__(self) -> Self:
-        await self._database.migrate(journal.COMPONENT, journal.MIGRATIONS)
+        await self._database.migrate(journal.COMPONENT, migrations("mesh.saga"))
         known = tuple(self._sagas)
         for definition, count in await self._database.read(partial(journal.foreign, known=known)):
             logger.warning("%d unfinished sagas of %s are left to others", count, definition)

@@ -29,6 +29,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool
 from google.protobuf.message import Message
 
 from mesh.errors import Code, StatusError
+from mesh.identity.caller import CALLER
 from mesh.server import ledger as rows
 from mesh.server.answer import Answer, pack, unpack
 from mesh.server.blocking import Handler, awaitable, behaviour_of, shared_pool, with_behaviour
@@ -36,6 +37,7 @@ from mesh.server.key import fingerprint, key_of
 from mesh.server.ledger import FREE, Busy, Database, Found, Ledger, Mark, Transaction
 from mesh.server.owner import new_owner
 from mesh.status import DOMAIN
+from mesh.store.migrate import migrations
 
 REPLAYED = (("idempotent-replayed", "true"),)
 
@@ -108,7 +110,7 @@ class Idempotency(grpc.aio.ServerInterceptor):
         self._clock = clock
         self._lease = lease
         self._wait = wait
-        self._caller = caller or peer_identity
+        self._caller = caller or caller_of
         self._ledger = Ledger(clock, lease, retention)
         self._migrating = asyncio.Lock()
         self._migrated = False
@@ -261,7 +263,7 @@ class Idempotency(grpc.aio.ServerInterceptor):
             return
         async with self._migrating:
             if not self._migrated:
-                await self._database.migrate(rows.COMPONENT, rows.MIGRATIONS)
+                await self._database.migrate(rows.COMPONENT, migrations("mesh.server"))
                 self._migrated = True
 
 
@@ -274,8 +276,11 @@ def is_read(method: str) -> bool:
     return found.GetOptions().idempotency_level == READ_ONLY
 
 
-def peer_identity(context: Any) -> str:
-    """The caller's certified name; "" where connections are not authenticated."""
+def caller_of(context: Any) -> str:
+    """Who calls: as it is proven, else the certified name of the peer, "" where nobody asks."""
+    caller = CALLER.get()
+    if caller is not None:
+        return f"{caller.principal} {caller.subject}".rstrip()
     identities = context.peer_identities() or ()
     return ",".join(sorted(each.decode(errors="replace") for each in identities))
 

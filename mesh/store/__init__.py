@@ -10,6 +10,7 @@ from mesh.store.database import (
     Violation,
     Work,
 )
+from mesh.store.migrate import migrations
 from mesh.store.url import connect
 
 __all__ = [
@@ -22,4 +23,5 @@ __all__ = [
     "Violation",
     "Work",
     "connect",
+    "migrations",
 ]

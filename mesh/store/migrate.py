@@ -1,5 +1,8 @@
 """
-Migrations: each component numbers its own by position, and each is applied once, ever.
+Migrations: numbered .sql files of a component, each applied once, ever.
+
+    mesh/saga/migrations/0001_sagas.sql, 0002_..., ...       migrations("mesh.saga")
+    mesh/events/migrations/outbox/0001_outbox.sql, ...       migrations("mesh.events", "outbox")
 
 A database that has seen more migrations than this code knows belongs to newer code: it is refused
 rather than written to by what doesn't understand it.
@@ -9,18 +12,38 @@ what they are, and COUNTED for a primary key that the database counts itself.
 """
 
 import asyncio
+import re
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import cache
+from importlib import resources
 
 from mesh.store.database import StoreError, Transaction
 
 COUNTED = "integer primary key autoincrement"
+
+_FILE = re.compile(r"([0-9]{4})_[0-9a-z_]+\.sql")
 
 _TABLE = """
 create table if not exists mesh_migration (
     component text not null, number integer not null, primary key (component, number)
 )
 """
+
+
+@cache
+def migrations(package: str, component: str = "") -> tuple[str, ...]:
+    """The scripts in `migrations/` (or, of a component, a folder in it) of a package, in order."""
+    folder = resources.files(package) / "migrations"
+    if component:
+        folder = folder / component
+    found = sorted((each for each in folder.iterdir() if each.is_file()), key=lambda one: one.name)
+    for number, file in enumerate(found, 1):
+        named = _FILE.fullmatch(file.name)
+        if named is None or int(named[1]) != number:
+            why = f"should be {number:04}_<words>.sql: migrations count 1, 2, ... without a gap"
+            raise StoreError(f"{folder}/{file.name}", why)
+    return tuple(file.read_text("utf-8") for file in found)
 
 
 def migration(

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 import discovery
 import mesh
 from mesh.server import Server
+from services.access import OPEN, Access
 from services.audit.policies import BOOKS
 from services.audit.reading import Shop
 from services.audit.servicer import AuditorServicer
@@ -27,7 +28,7 @@ async def shop(registry: discovery.Registry) -> AsyncIterator[Shop]:
 
 
 @asynccontextmanager
-async def auditor(registry: discovery.Registry) -> AsyncIterator[Server]:
+async def auditor(registry: discovery.Registry, access: Access = OPEN) -> AsyncIterator[Server]:
     """An auditor of the services in the registry."""
     async with shop(registry) as books:
         yield Server(
@@ -35,13 +36,17 @@ async def auditor(registry: discovery.Registry) -> AsyncIterator[Server]:
             [AuditorServicer(books)],
             registry=registry,
             limits=WAITING,
+            interceptors=access.interceptors(),
             descriptors=CONTRACT,
         )
 
 
 async def serve(process: Process) -> None:
     """Serve until a signal says otherwise."""
-    async with discovery.from_environment() as registry, auditor(registry) as server:
+    async with (
+        discovery.from_environment() as registry,
+        auditor(registry, process.access) as server,
+    ):
         await server.run(
             process.host, process.port, instance=process.instance, started=process.ready
         )

@@ -72,6 +72,8 @@ class Reservation:
     items: tuple[Item, ...]
     status: Status
     created: int
+    # The customer for whose order it is; "" for nobody who is known.
+    owner: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,9 @@ from services.inventory.events import message
 # An import is one transaction; this many products are some 100 ms of the database's only writer.
 MOST_IMPORTED = 10_000
 
+# Old holds given back in one transaction.
+EXPIRED_AT_ONCE = 100
+
 # Stores an answer in the transaction that made it true.
 Keep = Callable[[Transaction, Reservation], Awaitable[None]]
 
@@ -76,6 +79,22 @@ class Inventory:
 
         return await self._database.transaction(work)
 
+    async def release_older(self, seconds: float) -> int:
+        """Give back some of what has been held for longer than this; how many reservations."""
+        now = self._now()
+        before = now - round(seconds * 1e9)
+
+        async def work(tx: Transaction) -> int:
+            old = await store.held_before(tx, before, EXPIRED_AT_ONCE)
+            for known in old:
+                await self._write(tx, release(known, known.reservation_id, now), "")
+            return len(old)
+
+        # Mostly there are none, and to look takes no commit.
+        if not await self._database.read(lambda tx: store.held_before(tx, before, 1)):
+            return 0
+        return await self._database.transaction(work)
+
     async def take(self, products: Sequence[Product]) -> int:
         """Put products into the catalogue, all or none; how many they were."""
         taken = bounded(products, MOST_IMPORTED)
@@ -107,14 +126,14 @@ class Inventory:
     async def reservation(self, reservation_id: str) -> Reservation:
         found = await self._database.read(lambda tx: store.load_reservation(tx, reservation_id))
         if found is None:
-            raise ReservationNotFound(f"there is no reservation {reservation_id!r}")
+            raise ReservationNotFound("there is no such reservation")
         return found
 
     async def of_order(self, order_id: str) -> Reservation:
         """The newest reservation of an order."""
         found = await self._database.read(lambda tx: store.load_reservation_of_order(tx, order_id))
         if found is None:
-            raise ReservationNotFound(f"there is no reservation of an order {order_id!r}")
+            raise ReservationNotFound("there is no such reservation")
         return found
 
     async def _write(self, tx: Transaction, change: Change, traceparent: str) -> Reservation:

@@ -10,11 +10,13 @@ from mesh.events.feed import Feed
 from mesh.events.outbox import Outbox
 from mesh.server import Server
 from mesh.server.idempotency import Idempotency
-from mesh.store import Database, connect
-from services.inventory import store
+from mesh.store import Database, connect, migrations
+from services.access import OPEN, Access
+from services.background import beside
 from services.inventory.catalogue import FIRST_STOCK
 from services.inventory.domain import Product
 from services.inventory.handlers import Inventory
+from services.inventory.holding import HOLD_SECONDS, expire
 from services.inventory.servicer import InventoryServicer
 from services.process import CONTRACT, Process
 
@@ -25,19 +27,26 @@ async def inventory(
     registry: discovery.Registry | None = None,
     *,
     first_stock: Sequence[Product] = FIRST_STOCK,
+    hold: float = HOLD_SECONDS,
+    access: Access = OPEN,
 ) -> AsyncIterator[Server]:
-    """An inventory server on an entered database; `first_stock` goes into an empty catalogue."""
-    await database.migrate("inventory", store.MIGRATIONS)
+    """
+    An inventory server on an entered database; `first_stock` goes into an empty catalogue.
+
+    What is held for longer than `hold` seconds goes back to the shelf.
+    """
+    await database.migrate("inventory", migrations("services.inventory"))
     outbox = Outbox(database)
     handlers = Inventory(database, outbox)
     await handlers.stock_once(first_stock)
-    yield Server(
-        "inventory",
-        [InventoryServicer(handlers), Feed(outbox)],
-        registry=registry,
-        interceptors=[Idempotency(database)],
-        descriptors=CONTRACT,
-    )
+    async with beside(expire(handlers, hold)):
+        yield Server(
+            "inventory",
+            [InventoryServicer(handlers), Feed(outbox)],
+            registry=registry,
+            interceptors=[*access.interceptors(), Idempotency(database)],
+            descriptors=CONTRACT,
+        )
 
 
 async def serve(process: Process) -> None:
@@ -45,7 +54,7 @@ async def serve(process: Process) -> None:
     async with (
         discovery.from_environment() as registry,
         connect(process.database) as database,
-        inventory(database, registry) as server,
+        inventory(database, registry, access=process.access) as server,
     ):
         await server.run(
             process.host, process.port, instance=process.instance, started=process.ready

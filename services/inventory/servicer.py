@@ -26,6 +26,7 @@ from shop.inventory.v1 import (
 from mesh.errors import Code
 from mesh.server.idempotency import keep
 from mesh.store import Transaction
+from services.access import is_theirs, made_for
 from services.answering import Table, answering
 from services.inventory import domain
 from services.inventory.handlers import MOST_IMPORTED, Inventory
@@ -73,6 +74,7 @@ class InventoryServicer(InventoryServiceServicer):
             items=tuple(domain.Item(item.product_id, item.quantity) for item in asked.items),
             status=domain.Status.HELD,
             created=0,
+            owner=made_for(context),
         )
         with answering(ERRORS):
             return to_message(await self._inventory.reserve(wanted, _keep, traceparent()))
@@ -87,13 +89,13 @@ class InventoryServicer(InventoryServiceServicer):
 
     async def GetReservation(self, request: GetReservationRequest, context: Any) -> Reservation:
         with answering(ERRORS):
-            return to_message(await self._inventory.reservation(request.reservation_id))
+            return to_message(_theirs(await self._inventory.reservation(request.reservation_id)))
 
     async def GetOrderReservation(
         self, request: GetOrderReservationRequest, context: Any
     ) -> Reservation:
         with answering(ERRORS):
-            return to_message(await self._inventory.of_order(request.order_id))
+            return to_message(_theirs(await self._inventory.of_order(request.order_id)))
 
     async def ImportProducts(self, request_iterator: Any, context: Any) -> ImportProductsResponse:
         products: list[domain.Product] = []
@@ -102,6 +104,13 @@ class InventoryServicer(InventoryServiceServicer):
                 products.append(_product(message))
                 domain.bounded(products, MOST_IMPORTED)
             return ImportProductsResponse(imported_count=await self._inventory.take(products))
+
+
+def _theirs(reservation: domain.Reservation) -> domain.Reservation:
+    """The reservation, unless it is another customer's: for who asks there is none then."""
+    if not is_theirs(reservation.owner):
+        raise domain.ReservationNotFound("there is no such reservation")
+    return reservation
 
 
 async def _keep(tx: Transaction, reservation: domain.Reservation) -> None:

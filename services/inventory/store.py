@@ -8,31 +8,6 @@ from collections.abc import Iterable, Sequence
 from mesh.store import Row, Transaction
 from services.inventory.domain import Item, Money, Move, Product, Reservation, Status
 
-MIGRATIONS = [
-    """
-    create table products (
-        product_id text primary key,
-        title text not null,
-        currency text not null,
-        units bigint not null,
-        nanos integer not null,
-        available bigint not null check (available >= 0),
-        reserved bigint not null check (reserved >= 0),
-        sold bigint not null check (sold >= 0)
-    )
-    """,
-    """
-    create table reservations (
-        reservation_id text primary key,
-        order_id text not null,
-        items text not null,
-        status text not null,
-        created bigint not null
-    )
-    """,
-    "create index reservations_by_order on reservations (order_id, created)",
-]
-
 
 async def load_product(tx: Transaction, product_id: str) -> Product | None:
     row = await tx.fetchrow("select * from products where product_id = $1", product_id)
@@ -117,13 +92,26 @@ async def load_reservation_of_order(tx: Transaction, order_id: str) -> Reservati
     return None if row is None else _reservation(row)
 
 
+async def held_before(tx: Transaction, before: int, limit: int) -> list[Reservation]:
+    """Reservations made before then and still HELD, the oldest first."""
+    rows = await tx.fetch(
+        """
+        select * from reservations where status = 'HELD' and created < $1
+        order by created limit $2
+        """,
+        before,
+        limit,
+    )
+    return [_reservation(row) for row in rows]
+
+
 async def save_reservation(tx: Transaction, reservation: Reservation) -> None:
     """Insert the reservation, or change the status of the one that is there."""
     items = [[item.product_id, item.quantity] for item in reservation.items]
     await tx.execute(
         """
-        insert into reservations (reservation_id, order_id, items, status, created)
-        values ($1, $2, $3, $4, $5)
+        insert into reservations (reservation_id, order_id, items, status, created, owner)
+        values ($1, $2, $3, $4, $5, $6)
         on conflict (reservation_id) do update set status = excluded.status
         """,
         reservation.reservation_id,
@@ -131,6 +119,7 @@ async def save_reservation(tx: Transaction, reservation: Reservation) -> None:
         json.dumps(items),
         reservation.status.value,
         reservation.created,
+        reservation.owner,
     )
 
 
@@ -154,4 +143,5 @@ def _reservation(row: Row) -> Reservation:
         ),
         status=Status(row["status"]),
         created=row["created"],
+        owner=row["owner"],
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import grpc
 
@@ -12,8 +12,10 @@ import discovery
 import mesh
 from mesh.events import Event
 from mesh.events.feed import follow
+from mesh.identity import speaking
 from mesh.server import Server
-from mesh.store import Database, Transaction, connect
+from mesh.store import Database, Transaction, connect, migrations
+from services.access import OPEN, Access
 from services.background import beside
 from services.notifications import store
 from services.notifications.events import notification
@@ -25,10 +27,14 @@ from services.process import CONTRACT, WAITING, Process
 
 @asynccontextmanager
 async def notifications(
-    database: Database, orders: grpc.aio.Channel, registry: discovery.Registry | None = None
+    database: Database,
+    orders: grpc.aio.Channel,
+    registry: discovery.Registry | None = None,
+    *,
+    access: Access = OPEN,
 ) -> AsyncIterator[Server]:
     """A notifications server on an entered database, following the events of *orders*."""
-    await database.migrate("notifications", store.MIGRATIONS)
+    await database.migrate("notifications", migrations("services.notifications"))
 
     async def write(tx: Transaction, event: Event) -> None:
         written = notification(event.event_id, event.event_type, event.payload, time.time_ns())
@@ -36,12 +42,15 @@ async def notifications(
             await store.insert(tx, written)
 
     following = follow(orders, database, consumer="notifications", source="orders", handler=write)
-    async with beside(following):
+    async with AsyncExitStack() as stack:
+        with speaking(access.saying("notifications")):
+            await stack.enter_async_context(beside(following))
         yield Server(
             "notifications",
             [NotificationServicer(Notifications(database))],
             registry=registry,
             limits=WAITING,
+            interceptors=access.interceptors(),
             descriptors=CONTRACT,
         )
 
@@ -52,7 +61,7 @@ async def serve(process: Process) -> None:
         discovery.from_environment() as registry,
         connect(process.database) as database,
         mesh.Channel("orders", FEED, registry=registry) as orders,
-        notifications(database, orders, registry) as server,
+        notifications(database, orders, registry, access=process.access) as server,
     ):
         await server.run(
             process.host, process.port, instance=process.instance, started=process.ready

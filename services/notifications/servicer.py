@@ -15,6 +15,7 @@ from shop.notifications.v1 import (
 )
 
 from mesh.errors import Code
+from services.access import confined
 from services.answering import Table, answering
 from services.notifications import domain
 from services.notifications.handlers import Notifications, Wanted
@@ -35,9 +36,10 @@ class NotificationServicer(NotificationServiceServicer):
     async def ListNotifications(
         self, request: ListNotificationsRequest, context: Any
     ) -> ListNotificationsResponse:
-        asked = page(request.page_size, request.page_token, key=(int,), filters=request.customer_id)
+        customer_id = confined(request.customer_id)
+        asked = page(request.page_size, request.page_token, key=(int,), filters=customer_id)
         before = int(asked.after[0]) if asked.after else None
-        found = await self._notifications.page(request.customer_id, before, asked.size + 1)
+        found = await self._notifications.page(customer_id, before, asked.size + 1)
         shown = found[: asked.size]
         more = len(found) > asked.size
         return ListNotificationsResponse(
@@ -48,7 +50,7 @@ class NotificationServicer(NotificationServiceServicer):
     async def Subscribe(self, request_iterator: Any, context: Any) -> AsyncIterator[Notification]:
         async def wanted() -> AsyncIterator[Wanted]:
             async for request in request_iterator:
-                yield Wanted(request.customer_id, request.after_notification_id)
+                yield Wanted(confined(request.customer_id), request.after_notification_id)
 
         async def heard() -> None:
             await context.send_initial_metadata(())

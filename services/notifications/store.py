@@ -8,21 +8,6 @@ from dataclasses import replace
 from mesh.store import Row, Transaction
 from services.notifications.domain import Notification
 
-MIGRATIONS = [
-    """
-    create table notifications (
-        position bigint primary key,
-        notification_id text not null unique,
-        customer_id text not null,
-        order_id text not null,
-        kind text not null,
-        text text not null,
-        created bigint not null
-    )
-    """,
-    "create index notifications_by_customer on notifications (customer_id, position)",
-]
-
 NEWEST = 2**63 - 1
 
 

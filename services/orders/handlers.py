@@ -34,7 +34,11 @@ class Runner(Protocol):
 
 
 class Orders:
-    """Takes, finds, changes and watches orders in one database."""
+    """
+    Takes, finds, changes and watches orders in one database.
+
+    With a `customer`, there are no orders but this customer's.
+    """
 
     def __init__(
         self,
@@ -57,14 +61,15 @@ class Orders:
         async def work(tx: Transaction) -> Order:
             await store.insert(tx, order)
             await self._outbox.append(tx, message(Fact.CREATED, order, traceparent))
-            await self._runner.start(tx, SAGA, order.order_id, {"traceparent": traceparent})
+            data = {"traceparent": traceparent, "customer_id": order.customer_id}
+            await self._runner.start(tx, SAGA, order.order_id, data)
             await keep(tx, order)
             return order
 
         return await self._database.transaction(work)
 
-    async def get(self, order_id: str) -> Order:
-        return (await self._load(order_id)).order
+    async def get(self, order_id: str, customer: str | None = None) -> Order:
+        return (await self._load(order_id, customer)).order
 
     async def page(
         self, customer_id: str, status: Status | None, after: tuple[int, str] | None, limit: int
@@ -76,11 +81,13 @@ class Orders:
             )
         )
 
-    async def revise(self, order_id: str, changes: Mapping[str, str]) -> Order:
+    async def revise(
+        self, order_id: str, changes: Mapping[str, str], customer: str | None = None
+    ) -> Order:
         """Change the fields that are the customer's."""
 
         async def work(tx: Transaction) -> Order:
-            before = await store.load(tx, order_id)
+            before = await store.load(tx, order_id, customer)
             order = before.order.revised(changes, self._now())
             if order != before.order:
                 await store.save(tx, order, before)
@@ -88,11 +95,11 @@ class Orders:
 
         return await self._database.transaction(work)
 
-    async def cancel(self, order_id: str, seconds: float) -> Order:
+    async def cancel(self, order_id: str, seconds: float, customer: str | None = None) -> Order:
         """Turn the saga back and wait at most *seconds* for its end; OrderConfirmed if too late."""
 
         async def work(tx: Transaction) -> Order:
-            order = (await store.load(tx, order_id)).order
+            order = (await store.load(tx, order_id, customer)).order
             if not order.status.is_final:
                 await self._runner.cancel(tx, order_id, Reason.CANCELLED_BY_CUSTOMER.value)
             return order
@@ -118,10 +125,12 @@ class Orders:
             except TimeoutError:
                 return (await self._load(order_id)).order
 
-    async def watch(self, order_id: str) -> AsyncGenerator[Order, None]:
+    async def watch(
+        self, order_id: str, customer: str | None = None
+    ) -> AsyncGenerator[Order, None]:
         """The order as it is and then once per change, until it has come to its end."""
         with self._watching.of(order_id) as watched:
-            versions = [await self._load(order_id)]
+            versions = [await self._load(order_id, customer)]
             while True:
                 for each in versions:
                     yield each.order
@@ -133,5 +142,5 @@ class Orders:
                     partial(store.versions_after, order_id=order_id, version=watched.version)
                 )
 
-    async def _load(self, order_id: str) -> store.Version:
-        return await self._database.read(lambda tx: store.load(tx, order_id))
+    async def _load(self, order_id: str, customer: str | None = None) -> store.Version:
+        return await self._database.read(lambda tx: store.load(tx, order_id, customer))

@@ -19,8 +19,10 @@ from typing import Any, Protocol
 from uuid import UUID, uuid5
 
 from mesh.events.outbox import Outbox
+from mesh.identity import speaking
 from mesh.saga import Context, Refused, Saga, Step
 from mesh.store import Database, Transaction
+from services.access import OPEN, Access
 from services.orders import store
 from services.orders.domain import Fact, Order, Reason
 from services.orders.events import message
@@ -66,16 +68,6 @@ def payment_id(order_id: str) -> str:
     return str(uuid5(IDS, f"{order_id}/payment"))
 
 
-def traced(call: Call) -> Call:
-    """*call*, made under the trace in which the order was taken."""
-
-    async def made(context: Context) -> Any:
-        with under(context.data["traceparent"]):
-            return await call(context)
-
-    return made
-
-
 def place_order(
     database: Database,
     outbox: Outbox,
@@ -83,9 +75,20 @@ def place_order(
     till: Till,
     *,
     deadline: float = DEADLINE,
+    access: Access = OPEN,
     now: Callable[[], int] = time.time_ns,
 ) -> Saga:
     """The saga "place-order"; its id is the order's."""
+
+    def traced(call: Call) -> Call:
+        """*call*, made under the trace in which the order was taken, and for its customer."""
+
+        async def made(context: Context) -> Any:
+            saying = access.saying("orders", context.data.get("customer_id", ""))
+            with under(context.data["traceparent"]), speaking(saying):
+                return await call(context)
+
+        return made
 
     async def change(tx: Transaction, order_id: str, to: Callable[[Order], Order]) -> Order:
         before = await store.load(tx, order_id)

@@ -14,9 +14,9 @@ from mesh.events.outbox import Outbox
 from mesh.saga import SagaRunner
 from mesh.server import Server
 from mesh.server.idempotency import Idempotency
-from mesh.store import Database, connect
+from mesh.store import Database, connect, migrations
+from services.access import OPEN, Access
 from services.background import beside
-from services.orders import store
 from services.orders.clients import Stock, Till
 from services.orders.handlers import Orders
 from services.orders.place_order import DEADLINE, place_order
@@ -40,6 +40,7 @@ async def orders(
     owner: str = "orders",
     deadline: float = DEADLINE,
     grace: float = 2.0,
+    access: Access = OPEN,
 ) -> AsyncIterator[Server]:
     """
     An orders server on an entered database; `owner` names it in the saga's journal.
@@ -47,9 +48,11 @@ async def orders(
     An order that is not through after `deadline` turns back; when the server leaves, calls of the
     saga get `grace` to be answered.  Both in seconds.
     """
-    await database.migrate("orders", store.MIGRATIONS)
+    await database.migrate("orders", migrations("services.orders"))
     outbox = Outbox(database)
-    saga = place_order(database, outbox, Stock(inventory), Till(payments), deadline=deadline)
+    saga = place_order(
+        database, outbox, Stock(inventory), Till(payments), deadline=deadline, access=access
+    )
     watching = Watching(database)
     async with (
         beside(watching.follow()),
@@ -60,7 +63,7 @@ async def orders(
             [OrderServicer(Orders(database, outbox, runner, watching)), Feed(outbox)],
             registry=registry,
             limits=WAITING,
-            interceptors=[Idempotency(database)],
+            interceptors=[*access.interceptors(), Idempotency(database)],
             descriptors=CONTRACT,
         )
 
@@ -72,7 +75,14 @@ async def serve(process: Process) -> None:
         connect(process.database) as database,
         mesh.Channel("inventory", INVENTORY, registry=registry) as inventory,
         mesh.Channel("payments", PAYMENTS, registry=registry) as payments,
-        orders(database, inventory, payments, registry, owner=process.instance) as server,
+        orders(
+            database,
+            inventory,
+            payments,
+            registry,
+            owner=process.instance,
+            access=process.access,
+        ) as server,
     ):
         await server.run(
             process.host, process.port, instance=process.instance, started=process.ready

@@ -27,6 +27,7 @@ from mesh.errors import Code
 from mesh.inbound import INBOUND
 from mesh.server.idempotency import keep
 from mesh.store import Transaction
+from services.access import confined, customer
 from services.answering import Table, answering
 from services.orders import domain
 from services.orders.events import money_message
@@ -57,6 +58,7 @@ class OrderServicer(OrderServiceServicer):
 
     async def CreateOrder(self, request: CreateOrderRequest, context: Any) -> Order:
         # Who waits for the end is answered the end, and so is a duplicate.
+        confined(request.order.customer_id, "order.customer_id")
         kept = partial(_keep, final=not request.wait)
         order = await self._orders.create(_wanted(request.order), kept, traceparent())
         if request.wait:
@@ -65,14 +67,15 @@ class OrderServicer(OrderServiceServicer):
 
     async def GetOrder(self, request: GetOrderRequest, context: Any) -> Order:
         with answering(ERRORS):
-            return to_message(await self._orders.get(request.order_id))
+            return to_message(await self._orders.get(request.order_id, customer()))
 
     async def ListOrders(self, request: ListOrdersRequest, context: Any) -> ListOrdersResponse:
-        filters = (request.customer_id, request.status)
+        customer_id = confined(request.customer_id)
+        filters = (customer_id, request.status)
         asked = page(request.page_size, request.page_token, key=(int, str), filters=filters)
         after = (int(asked.after[0]), str(asked.after[1])) if asked.after else None
         status = _status(request.status) if request.status else None
-        found = await self._orders.page(request.customer_id, status, after, asked.size + 1)
+        found = await self._orders.page(customer_id, status, after, asked.size + 1)
         shown = found[: asked.size]
         token = ""
         if len(found) > asked.size:
@@ -86,17 +89,19 @@ class OrderServicer(OrderServiceServicer):
             if not request.order.order_id:
                 raise domain.InvalidRevision("order.order_id", "must name the order to change")
             changes = _changes(request)
-            return to_message(await self._orders.revise(request.order.order_id, changes))
+            return to_message(
+                await self._orders.revise(request.order.order_id, changes, customer())
+            )
 
     async def CancelOrder(self, request: CancelOrderRequest, context: Any) -> Order:
         with answering(ERRORS):
             return to_message(
-                await self._orders.cancel(request.order_id, _patience(LONGEST_CANCEL))
+                await self._orders.cancel(request.order_id, _patience(LONGEST_CANCEL), customer())
             )
 
     async def WatchOrder(self, request: WatchOrderRequest, context: Any) -> AsyncIterator[Order]:
         with answering(ERRORS):
-            async with aclosing(self._orders.watch(request.order_id)) as orders:
+            async with aclosing(self._orders.watch(request.order_id, customer())) as orders:
                 async for order in orders:
                     yield to_message(order)
 

@@ -14,30 +14,6 @@ from mesh.store import Row, Transaction
 from services.orders.domain import Order, OrderNotFound, Status
 from services.orders.record import read, write
 
-MIGRATIONS = [
-    """
-    create table orders (
-        order_id text primary key,
-        customer_id text not null,
-        status text not null,
-        created bigint not null,
-        version bigint not null,
-        body text not null
-    )
-    """,
-    "create index orders_by_age on orders (created, order_id)",
-    "create index orders_by_customer on orders (customer_id, created, order_id)",
-    "create index orders_by_status on orders (status, created, order_id)",
-    """
-    create table order_versions (
-        order_id text not null,
-        version bigint not null,
-        body text not null,
-        primary key (order_id, version)
-    )
-    """,
-]
-
 # After every row there is, for a first page.
 NEWEST = (2**63 - 1, "")
 
@@ -77,10 +53,12 @@ async def insert(tx: Transaction, order: Order) -> None:
     await _keep_version(tx, order.order_id, 1, body)
 
 
-async def load(tx: Transaction, order_id: str) -> Version:
-    """The order; OrderNotFound when there is none."""
-    row = await tx.fetchrow("select version, body from orders where order_id = $1", order_id)
-    if row is None:
+async def load(tx: Transaction, order_id: str, customer_id: str | None = None) -> Version:
+    """The order; OrderNotFound when there is none, or none of this customer's."""
+    row = await tx.fetchrow(
+        "select version, body, customer_id from orders where order_id = $1", order_id
+    )
+    if row is None or customer_id not in (None, row["customer_id"]):
         raise OrderNotFound(f"there is no order {order_id!r}")
     return _version(row)
 

@@ -53,6 +53,8 @@ class Payment:
     method: str
     status: Status
     created: int
+    # The customer for whose order it is; "" for nobody who is known.
+    owner: str = ""
 
 
 @dataclass(frozen=True, slots=True)

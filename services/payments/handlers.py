@@ -83,14 +83,14 @@ class Payments:
     async def get(self, payment_id: str) -> Payment:
         payment = await self._find(payment_id)
         if payment is None:
-            raise PaymentNotFound(f"there is no payment {payment_id!r}")
+            raise PaymentNotFound("there is no such payment")
         return payment
 
     async def of_order(self, order_id: str) -> Payment:
         """The newest payment of an order."""
         payment = await self._database.read(lambda tx: store.load_of_order(tx, order_id))
         if payment is None:
-            raise PaymentNotFound(f"there is no payment of an order {order_id!r}")
+            raise PaymentNotFound("there is no such payment")
         return payment
 
     async def _find(self, payment_id: str) -> Payment | None:

@@ -10,8 +10,8 @@ from mesh.events.feed import Feed
 from mesh.events.outbox import Outbox
 from mesh.server import Server
 from mesh.server.idempotency import Idempotency
-from mesh.store import Database, connect
-from services.payments import store
+from mesh.store import Database, connect, migrations
+from services.access import OPEN, Access
 from services.payments.cards import CardNetwork
 from services.payments.handlers import Payments
 from services.payments.servicer import PaymentServicer
@@ -20,10 +20,14 @@ from services.process import CONTRACT, WAITING, Process
 
 @asynccontextmanager
 async def payments(
-    database: Database, registry: discovery.Registry | None = None, *, slow_card: float = 2.0
+    database: Database,
+    registry: discovery.Registry | None = None,
+    *,
+    slow_card: float = 2.0,
+    access: Access = OPEN,
 ) -> AsyncIterator[Server]:
     """A payments server on an entered database; `slow_card` is how long "card-slow" takes, in s."""
-    await database.migrate("payments", store.MIGRATIONS)
+    await database.migrate("payments", migrations("services.payments"))
     outbox = Outbox(database)
     handlers = Payments(database, outbox, CardNetwork(slow_card))
     yield Server(
@@ -31,7 +35,7 @@ async def payments(
         [PaymentServicer(handlers), Feed(outbox)],
         registry=registry,
         limits=WAITING,
-        interceptors=[Idempotency(database)],
+        interceptors=[*access.interceptors(), Idempotency(database)],
         descriptors=CONTRACT,
     )
 
@@ -41,7 +45,7 @@ async def serve(process: Process) -> None:
     async with (
         discovery.from_environment() as registry,
         connect(process.database) as database,
-        payments(database, registry) as server,
+        payments(database, registry, access=process.access) as server,
     ):
         await server.run(
             process.host, process.port, instance=process.instance, started=process.ready

@@ -20,6 +20,7 @@ from shop.payments.v1 import (
 from mesh.errors import Code, StatusError
 from mesh.server.idempotency import keep
 from mesh.store import Transaction
+from services.access import is_theirs, made_for
 from services.answering import DOMAIN, Table, answering
 from services.payments import domain
 from services.payments.handlers import Payments
@@ -47,6 +48,7 @@ class PaymentServicer(PaymentServiceServicer):
             method=asked.payment_method,
             status=domain.Status.CAPTURED,
             created=0,
+            owner=made_for(context),
         )
         with answering(ERRORS):
             payment = await self._payments.charge(wanted, _keep, traceparent())
@@ -60,11 +62,18 @@ class PaymentServicer(PaymentServiceServicer):
 
     async def GetPayment(self, request: GetPaymentRequest, context: Any) -> Payment:
         with answering(ERRORS):
-            return to_message(await self._payments.get(request.payment_id))
+            return to_message(_theirs(await self._payments.get(request.payment_id)))
 
     async def GetOrderPayment(self, request: GetOrderPaymentRequest, context: Any) -> Payment:
         with answering(ERRORS):
-            return to_message(await self._payments.of_order(request.order_id))
+            return to_message(_theirs(await self._payments.of_order(request.order_id)))
+
+
+def _theirs(payment: domain.Payment) -> domain.Payment:
+    """The payment, unless it is another customer's: for who asks there is none then."""
+    if not is_theirs(payment.owner):
+        raise domain.PaymentNotFound("there is no such payment")
+    return payment
 
 
 async def _keep(tx: Transaction, payment: domain.Payment) -> None:

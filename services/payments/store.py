@@ -5,22 +5,6 @@ from __future__ import annotations
 from mesh.store import Row, Transaction
 from services.payments.domain import Money, Payment, Status
 
-MIGRATIONS = [
-    """
-    create table payments (
-        payment_id text primary key,
-        order_id text not null,
-        currency text not null,
-        units bigint not null,
-        nanos integer not null,
-        method text not null,
-        status text not null,
-        created bigint not null
-    )
-    """,
-    "create index payments_by_order on payments (order_id, created)",
-]
-
 
 async def load(tx: Transaction, payment_id: str) -> Payment | None:
     row = await tx.fetchrow("select * from payments where payment_id = $1", payment_id)
@@ -40,8 +24,9 @@ async def save(tx: Transaction, payment: Payment) -> None:
     """Insert the payment, or change the status of the one that is there."""
     await tx.execute(
         """
-        insert into payments (payment_id, order_id, currency, units, nanos, method, status, created)
-        values ($1, $2, $3, $4, $5, $6, $7, $8)
+        insert into payments
+            (payment_id, order_id, currency, units, nanos, method, status, created, owner)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
         on conflict (payment_id) do update set status = excluded.status
         """,
         payment.payment_id,
@@ -52,6 +37,7 @@ async def save(tx: Transaction, payment: Payment) -> None:
         payment.method,
         payment.status.value,
         payment.created,
+        payment.owner,
     )
 
 
@@ -63,4 +49,5 @@ def _payment(row: Row) -> Payment:
         method=row["method"],
         status=Status(row["status"]),
         created=row["created"],
+        owner=row["owner"],
     )

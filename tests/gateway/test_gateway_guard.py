@@ -18,15 +18,16 @@ import discovery
 from gateway.cors import Cors
 from gateway.environment import Usage, settings
 from gateway.guard import Guard
-from gateway.jwks import Jwks, JwksError
 from gateway.keys import ApiKeys, KeysError
+from mesh.identity import Caller, Seal
+from mesh.identity.jwks import Jwks, JwksError
 from mesh.policy.limit import RateLimit
 from tests.gateway.scripted import Notifications, Orders, Shop, running, serving, until
 
 jwt = pytest.importorskip("jwt", reason="needs the extra auth")
 from cryptography.hazmat.primitives.asymmetric import ec, rsa  # noqa: E402
 
-from gateway.tokens import Tokens  # noqa: E402
+from mesh.identity.tokens import Tokens  # noqa: E402
 
 KEY = "a-key-of-twenty-chars"
 PRIVATE = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -125,6 +126,16 @@ def test_a_file_of_keys_that_is_wrong_is_refused_without_showing_keys(text: str,
     assert KEY not in str(caught.value)
 
 
+async def test_with_a_secret_the_name_is_sealed_for_services_and_pages(request: Any) -> None:
+    seal = Seal([b"a secret of more than 32 characters"])
+    guard = Guard(ApiKeys.parse(f"acme {KEY}"), seal=seal)
+    async with guarded(request.node.nodeid, guard=guard) as shop:
+        await shop.ask("GET", "/v1/orders/o", headers={"X-Api-Key": KEY})
+
+    (seen,) = shop.orders.metadata
+    assert seal.heard(seen.items()) == Caller("key:acme")
+
+
 # -- tokens
 
 
@@ -164,7 +175,7 @@ async def test_a_token_opens_and_names_its_subject_to_the_service(
     ],
 )
 async def test_a_token_that_proves_nothing_is_refused(keyset: Path, made: Any, said: str) -> None:
-    from gateway.guard import BadToken
+    from mesh.identity.caller import BadToken
 
     tokens = Tokens(Jwks(str(keyset)), issuer="issuer", audience="us")
     if said not in ("audience", "issuer"):
@@ -203,7 +214,7 @@ async def test_a_new_key_at_the_url_is_learnt_and_the_last_good_set_kept(
         unknown = [await jwks.keys("new") for _ in range(20)]
         assert (len(first), asked, unknown) == (20, 1, [[]] * 20)
 
-        monkeypatch.setattr("gateway.jwks.AGAIN_SECONDS", 0.0)
+        monkeypatch.setattr("mesh.identity.jwks.AGAIN_SECONDS", 0.0)
         keys.append(jwk(OTHER, "new"))
         assert [key["kid"] for key in await jwks.keys("new")] == ["new"]
 
@@ -310,6 +321,7 @@ def test_an_origin_that_is_none_is_refused(origin: str) -> None:
     [
         ("GATEWAY_API_KEYS", "/no/such/file"),
         ("GATEWAY_JWKS", "/no/such/file"),
+        ("MESH_IDENTITY_KEY", "/no/such/file"),
         ("GATEWAY_JWKS", "http://example.com/"),
         ("GATEWAY_RATE_LIMIT", "many"),
         ("GATEWAY_RATE_LIMIT", "0"),
@@ -321,3 +333,11 @@ def test_an_origin_that_is_none_is_refused(origin: str) -> None:
 def test_a_setting_that_makes_no_sense_is_named(name: str, value: str) -> None:
     with pytest.raises(Usage, match=name):
         settings([], {name: value})
+
+
+def test_a_secret_is_of_no_use_to_a_gateway_that_knows_nobody(tmp_path: Path) -> None:
+    secrets = tmp_path / "secrets"
+    secrets.write_text("a secret of more than 32 characters")
+
+    with pytest.raises(Usage, match="MESH_IDENTITY_KEY needs GATEWAY_JWKS or GATEWAY_API_KEYS"):
+        settings([], {"MESH_IDENTITY_KEY": str(secrets)})

@@ -22,7 +22,7 @@ from mesh.saga.course import Ask, Done, Lost, No, Outcome, Terms, advance, turn
 from mesh.saga.journal import Lease, LeaseLost
 from mesh.saga.machine import Do, fold
 from mesh.store import Transaction
-from mesh.store.migrate import statements
+from mesh.store.migrate import migrations, statements
 from mesh.store.statement import SqliteTransaction
 
 T = TypeVar("T")
@@ -72,7 +72,7 @@ class Rig:
         self.saga, self.world, self.connection = saga, world, connection
         self.now = 0.0
         self.zombies: list[Runner] = []
-        for statement in statements("".join(journal.MIGRATIONS)):
+        for statement in statements("".join(migrations("mesh.saga"))):
             connection.execute(statement)
         lease = Lease("o-1", saga.definition, "", 0)
         self.commit(lambda tx: journal.insert(tx, lease, {}, saga.deadline, 0.0, 0.0))

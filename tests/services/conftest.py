@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -34,3 +35,11 @@ async def shop(closed_shop) -> AsyncIterator[Open]:
         book = await stack.enter_async_context(closed_shop.orders())
         post = await stack.enter_async_context(closed_shop.notifications())
         yield Open(closed_shop, book, stock, till, post)
+
+
+@pytest.fixture
+async def guarded(closed_shop, tmp_path) -> AsyncIterator[Any]:
+    """A shop that asks who calls."""
+    guarding = pytest.importorskip("tests.services.guarding", reason="needs the extra auth")
+    async with guarding.guarding(closed_shop, tmp_path) as made:
+        yield made

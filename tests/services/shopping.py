@@ -20,6 +20,7 @@ import discovery
 import mesh
 from mesh.status import from_error
 from mesh.store import connect
+from services.access import OPEN, Access
 from services.inventory.domain import Money as Price
 from services.inventory.domain import Product
 from services.inventory.service import inventory
@@ -64,6 +65,8 @@ class Shop:
     registry: discovery.Registry
     slow_card: float = 0.2
     deadline: float = 30.0
+    hold: float = 60.0
+    access: Access = OPEN
     addresses: dict[str, str] = field(default_factory=dict)
     sort: str = "sqlite"
     databases: dict[str, str] = field(default_factory=dict)
@@ -83,7 +86,9 @@ class Shop:
     async def inventory(self) -> AsyncIterator[InventoryServiceStub]:
         async with (
             connect(self.url("inventory")) as database,
-            inventory(database, self.registry, first_stock=STOCK) as server,
+            inventory(
+                database, self.registry, first_stock=STOCK, hold=self.hold, access=self.access
+            ) as server,
             server.serving() as address,
             grpc.aio.insecure_channel(address) as channel,
         ):
@@ -94,7 +99,9 @@ class Shop:
     async def payments(self) -> AsyncIterator[PaymentServiceStub]:
         async with (
             connect(self.url("payments")) as database,
-            payments(database, self.registry, slow_card=self.slow_card) as server,
+            payments(
+                database, self.registry, slow_card=self.slow_card, access=self.access
+            ) as server,
             server.serving() as address,
             grpc.aio.insecure_channel(address) as channel,
         ):
@@ -118,6 +125,7 @@ class Shop:
                 owner=owner,
                 deadline=self.deadline,
                 grace=0.1 if trap else 2.0,
+                access=self.access,
             ) as server,
             server.serving() as address,
             grpc.aio.insecure_channel(address) as channel,
@@ -136,7 +144,7 @@ class Shop:
         async with (
             connect(self.url("notifications")) as database,
             mesh.Channel("orders", FEED, registry=self.registry) as feed,
-            notifications(database, feed, self.registry) as server,
+            notifications(database, feed, self.registry, access=self.access) as server,
             server.serving() as address,
             grpc.aio.insecure_channel(address) as channel,
         ):

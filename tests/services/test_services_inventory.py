@@ -1,5 +1,7 @@
 """InventoryService over a socket: the catalogue, imports, and stock that only ever moves."""
 
+import asyncio
+
 import pytest
 from google.type.money_pb2 import Money
 from shop.inventory.v1 import (
@@ -205,3 +207,24 @@ async def test_a_malformed_reservation_names_the_field(inventory, request_, fiel
     code, _, fields = await refused(inventory.ReserveStock(request_))
 
     assert (code, fields) == ("INVALID_ARGUMENT", [field])
+
+
+async def test_stock_that_nobody_bought_in_time_is_on_the_shelf_again(closed_shop):
+    """Whoever held it may be gone for good; a commit that comes too late is refused."""
+    async with closed_shop.inventory() as inventory:
+        for name in ("forgotten", "bought"):
+            await inventory.ReserveStock(reserving(("mug", 3), name=name))
+        await inventory.CommitStock(CommitStockRequest(reservation_id="bought"))
+        assert await stock(inventory, "mug") == (94, 3, 3)
+    closed_shop.hold = 0.01
+    async with closed_shop.inventory() as inventory, closed_shop.inventory():
+        while (await stock(inventory, "mug"))[1]:
+            await asyncio.sleep(0.01)
+        found = await stock(inventory, "mug")
+        late = inventory.CommitStock(CommitStockRequest(reservation_id="forgotten"))
+
+        assert (await refused(late))[:2] == ("FAILED_PRECONDITION", "RESERVATION_RELEASED")
+
+    assert found == (97, 0, 3)
+    told = await closed_shop.rows("inventory", "select event_type, aggregate_id from outbox")
+    assert told.count(("StockReleased", "forgotten")) == 1

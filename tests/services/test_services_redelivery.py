@@ -22,7 +22,7 @@ from shop.payments.v1 import (
 
 from mesh.events import Event, Inbox, Outbox
 from mesh.status import from_error
-from mesh.store import Database, Transaction, connect
+from mesh.store import Database, Transaction, connect, migrations
 from services.notifications import store
 from services.notifications.events import notification
 from tests.services.conserved import settled
@@ -38,7 +38,7 @@ REFUSALS = ("PAYMENT_REFUNDED", "RESERVATION_RELEASED", "RESERVATION_NOT_FOUND")
 async def written(folder, name: str, deliveries: list[list[Event]]) -> set[tuple]:
     """What the notifications are when events come in these batches."""
     async with connect(f"sqlite:///{folder}/{name}.db") as database:
-        await database.migrate("notifications", store.MIGRATIONS)
+        await database.migrate("notifications", migrations("services.notifications"))
         inbox = Inbox(database, consumer="notifications", source="orders", handler=write)
         for batch in deliveries:
             await inbox.deliver(batch)

@@ -1,12 +1,14 @@
 """Whatever is wrong with a database is said when it is opened, in one line that names it."""
 
 import asyncio
+import re
 import sqlite3
 from pathlib import Path
 
 import pytest
 
-from mesh.store import StoreError, connect
+from mesh.store import StoreError, connect, migrations
+from mesh.store.migrate import statements
 
 
 async def opened(path: Path) -> None:
@@ -133,3 +135,35 @@ async def test_a_database_that_is_newer_than_the_code_is_refused(url: str) -> No
         await database.migrate("a", ["create table a (x text)", "create table b (x text)"])
         with pytest.raises(StoreError, match="a is at version 2, this program knows 1"):
             await database.migrate("a", ["create table a (x text)"])
+
+
+@pytest.mark.parametrize(
+    ("names", "wrong"),
+    [
+        (("0001_list.sql", "0003_more.sql"), "0003_more.sql: should be 0002_"),
+        (("0001_list.sql", "0001_more.sql"), "0001_more.sql: should be 0002_"),
+        (("0001_list.sql", "notes.txt"), "notes.txt: should be 0002_"),
+        (("1_list.sql",), "1_list.sql: should be 0001_"),
+    ],
+)
+def test_migrations_are_numbered_without_a_gap(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...], wrong: str
+) -> None:
+    package = f"numbered_{abs(hash(names))}"
+    folder = tmp_path / package / "migrations"
+    folder.mkdir(parents=True)
+    (tmp_path / package / "__init__.py").touch()
+    for name in names:
+        (folder / name).write_text("select 1;")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    with pytest.raises(StoreError, match=re.escape(wrong)):
+        migrations(package)
+
+
+def test_each_component_of_ours_has_its_migrations() -> None:
+    for package, component in (
+        *(("mesh.events", name) for name in ("outbox", "inbox", "relay")),
+        *(("mesh.saga", ""), ("mesh.server", ""), ("services.orders", "")),
+    ):
+        assert all(list(statements(script)) for script in migrations(package, component))

@@ -13,8 +13,8 @@ from typing import Any
 
 import jwt
 
-from gateway.guard import BadToken
-from gateway.jwks import Jwks
+from mesh.identity.caller import BadToken
+from mesh.identity.jwks import Jwks
 
 # By the type of key, so that a key is never used as one of another type.
 ALGORITHMS = {

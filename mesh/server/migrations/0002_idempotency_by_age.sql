@@ -1,0 +1,1 @@
+create index idempotency_expires on idempotency (expires);

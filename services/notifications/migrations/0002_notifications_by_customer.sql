@@ -1,0 +1,1 @@
+create index notifications_by_customer on notifications (customer_id, position);
