@@ -111,9 +111,9 @@ async def test_each_migration_is_applied_once(path: Path) -> None:
         end;
         insert into a values ('new')
     """
-    for migrations in ([first], [first], [first, second], [first, second]):
+    for known in ([first], [first], [first, second], [first, second]):
         async with connect(f"sqlite:///{path}") as database:
-            await database.migrate("letters", migrations)
+            await database.migrate("letters", known)
             await database.migrate("other", ["create table if not exists b (x)"])
     with sqlite3.connect(path) as connection:
         rows = connection.execute("select x from a").fetchall()
