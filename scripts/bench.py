@@ -3,6 +3,7 @@ What the column costs a call, beside a bare grpc.aio channel in the same run.
 
     scripts/bench [--seconds 20] [--json]
     scripts/bench --discovery [--json]      discovery at scale and beside Consul, instead
+    scripts/bench --gateway [--json]        a request at the gateway, beside other ways, instead
 
 The calling process runs alone on the first core, the echo server on the second.  All variants live
 in one process and take turns in short blocks, shuffled anew each cycle; a ratio is the median of
@@ -179,10 +180,15 @@ def passes(ports: str, seconds: float) -> dict[str, Any]:
 
 
 def main(arguments: list[str]) -> int:
+    if "--gateway" in arguments:
+        from scripts.measuring import gateway  # noqa: PLC0415 - not beside a column that is measured
+
+        return gateway.main([option for option in arguments if option != "--gateway"])
     parser = argparse.ArgumentParser(prog="bench", description=__doc__.partition("\n\n")[0])
     parser.add_argument("--seconds", type=float, default=20.0, help="of the pass that takes CPU")
     parser.add_argument("--json", action="store_true", help="print the findings as JSON at the end")
     parser.add_argument("--discovery", action="store_true", help="measure discovery instead")
+    parser.add_argument("--gateway", action="store_true", help="measure the gateway instead")
     kinds = ("serve", "cpu", "count", "callgrind")
     parser.add_argument("--work", choices=kinds, help=argparse.SUPPRESS)
     parser.add_argument("--ports", default="", help=argparse.SUPPRESS)

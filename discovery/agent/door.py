@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from posixpath import normpath
+from typing import cast
 
 from discovery.agent import wire
 from discovery.agent.blocked import Blocked
@@ -142,11 +143,11 @@ class _Connection(asyncio.Protocol):
         self._waits: Blocked | asyncio.Handle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # Another loop's transports (uvloop's) are not asyncio's own class.
+        self._transport = cast("asyncio.Transport", transport)
         if not self._door.enter(self):
             LOG.warning("more than %d connections: one was closed", MAX_CONNECTIONS)
-            transport.abort()
+            self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
         self._parser.feed(data)
