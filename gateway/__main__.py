@@ -17,7 +17,11 @@ from gateway.environment import Settings, Usage, settings
 from gateway.router import Ambiguous
 from gateway.rule import RuleError
 from gateway.serve import Gateway, ListenError
+from gateway.strangler.book import BookError
+from gateway.strangler.strangler import Strangler
+from gateway.together import Together
 from gateway.workers import inherited, orphaned, supervise
+from mesh.errors import PolicyError
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -40,9 +44,14 @@ def main(arguments: list[str] | None = None) -> int:
 async def _serve(told: Settings) -> None:
     async with discovery.from_environment() as registry:
         # Operators talk to the first worker; the others lead there.
-        first = told.worker is None or told.worker[1] == 0
+        together = told.worker.together if told.worker is not None else Together()
+        first = together.worker == 0
         gateway = Gateway(
-            registry, admin=told.admin if first else None, guard=told.guard, cors=told.cors
+            registry,
+            admin=told.admin if first else None,
+            guard=told.guard,
+            cors=told.cors,
+            strangler=_strangler(told, together),
         )
         if not first and told.admin is not None:
             gateway.app.admin_url = told.admin_url
@@ -54,7 +63,16 @@ async def _serve(told: Settings) -> None:
         if told.worker is None:
             await gateway.run(told.host, told.port, _say)
         else:
-            await gateway.run(told.host, 0, _say, inherited(told.worker[0]), orphaned)
+            await gateway.run(told.host, 0, _say, inherited(told.worker.fd), orphaned)
+
+
+def _strangler(told: Settings, together: Together) -> Strangler | None:
+    if told.strangler is None:
+        return None
+    try:
+        return Strangler(*told.strangler, together)
+    except (PolicyError, BookError) as error:
+        raise Usage(f"GATEWAY_STRANGLER: {error}") from error
 
 
 def _say(url: str) -> None:

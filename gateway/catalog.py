@@ -67,10 +67,13 @@ class Catalog:
     services: tuple[str, ...] = ()
     # Whether the registry has answered: before that no route means nothing.
     answered: bool = False
+    # Whether an old service has paths here too; see gateway.strangler.
+    legacy: bool = False
 
     @property
     def ready(self) -> bool:
-        return self.answered and bool(self.services) and bool(self.router.entries)
+        known = bool(self.services) or self.legacy
+        return self.answered and known and bool(self.router.entries)
 
 
 def catalog(

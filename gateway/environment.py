@@ -12,6 +12,9 @@ What the gateway is told by its command line and its environment; every setting 
     GATEWAY_JWT_ISSUER, _AUDIENCE   what a token's iss and aud must be
     MESH_IDENTITY_KEY               a file of secrets, by which services believe who asks
     GATEWAY_RATE_LIMIT              requests a second for each key or token, as RATE or RATE:BURST
+    GATEWAY_STRANGLER               a file: routes that move from an old HTTP service, see
+                                    gateway.strangler.configuration
+    GATEWAY_STRANGLER_STATE         where it is kept how far they are (that file and ".state")
     MESH_REGISTRY, CONSUL_HTTP_ADDR the registry
 """
 
@@ -30,7 +33,8 @@ from gateway.guard import Guard
 from gateway.keys import ApiKeys, KeysError
 from gateway.listen import link
 from gateway.serve import Gateway
-from gateway.workers import MOST
+from gateway.strangler.configuration import read
+from gateway.workers import MOST, Worker
 from mesh.errors import PolicyError
 from mesh.identity.caller import Verifier
 from mesh.identity.seal import Seal
@@ -48,13 +52,15 @@ class Settings:
 
     host: str
     port: int
-    # How many processes share the port; in one of them: its socket and its place among them.
+    # How many processes share the port; in one of them, what its supervisor told it.
     workers: int
-    worker: tuple[int, int] | None
+    worker: Worker | None
     pages: Callable[[Gateway], None] | None
     admin: tuple[str, int] | None
     guard: Guard
     cors: Cors
+    # The strangler's file and that of its state.
+    strangler: tuple[Path, Path] | None
 
     @property
     def admin_url(self) -> str:
@@ -89,6 +95,7 @@ def settings(arguments: list[str] | None, environ: Mapping[str, str]) -> Setting
         admin=(admin_host, _port(admin, "GATEWAY_ADMIN_PORT")) if admin else None,
         guard=Guard(_keys(environ), tokens, _rate(environ), seal=sealing),
         cors=_cors(environ),
+        strangler=_strangler(environ),
     )
 
 
@@ -104,10 +111,9 @@ def _workers(text: str) -> int:
     return int(text)
 
 
-def _worker(text: str) -> tuple[int, int] | None:
-    fd, _, slot = text.partition(":")
+def _worker(text: str) -> Worker | None:
     try:
-        return (int(fd), int(slot)) if text else None
+        return Worker.parse(text) if text else None
     except ValueError:
         raise Usage("--worker is what a gateway tells its own workers") from None
 
@@ -145,6 +151,18 @@ def _who(environ: Mapping[str, str]) -> tuple[Verifier | None, Seal | None]:
     if sealing is not None and tokens is None and not environ.get("GATEWAY_API_KEYS"):
         raise Usage(f"{KEY} needs GATEWAY_JWKS or GATEWAY_API_KEYS: nobody could be named")
     return tokens, sealing
+
+
+def _strangler(environ: Mapping[str, str]) -> tuple[Path, Path] | None:
+    text = environ.get("GATEWAY_STRANGLER") or ""
+    if not text:
+        return None
+    path = Path(text)
+    try:
+        read(path)
+    except PolicyError as error:
+        raise Usage(f"GATEWAY_STRANGLER: {error}") from error
+    return path, Path(environ.get("GATEWAY_STRANGLER_STATE") or f"{path}.state")
 
 
 def _rate(environ: Mapping[str, str]) -> RateLimit | None:

@@ -120,6 +120,22 @@ class Exchange:
                 raise unsupported(f"a body of {media_type!r} is not read here: send JSON")
         return self._unpacked(body)
 
+    async def raw_body(self) -> bytes:
+        """The whole body as it came, compressed or not, within the same limits."""
+        if not self._has_body():
+            return b""
+        return b"".join([piece async for piece in self.pieces(self.limits.body_bytes)])
+
+    def unread(self, body: bytes) -> None:
+        """Put a body that was read whole back, to be read once more."""
+        receive = self._receive
+        events = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def again() -> MutableMapping[str, Any]:
+            return events.pop() if events else await receive()
+
+        self._receive = again
+
     def _has_body(self) -> bool:
         """Whether the headers announce a body; HTTP/2 may send one unannounced."""
         return not self.scope.get("http_version", "").startswith("1") or any(

@@ -11,6 +11,7 @@ half of the requests; ours fails, as it should.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import socket
@@ -33,6 +34,9 @@ HEAD_BYTES = 64 * 1024
 # How long granian's threads may take to end after it has.
 THREADS_SECONDS = 2.0
 THREADS = Path("/proc/self/task")
+# The servers of this process, and the native threads that were there before the first of them.
+_SERVING: set[int] = set()
+_OTHERS: set[str] = set()
 
 
 class Application(Protocol):
@@ -111,7 +115,10 @@ async def serve_http(
     """Serve while the block runs; at most so many clients are connected at the same time."""
     logging.getLogger("granian").setLevel(logging.ERROR)
     server: Any = _Granian(app, listening, connections)
-    others = _native_threads()
+    if not _SERVING:  # before the first: whose threads are whose is not known later
+        _OTHERS.clear()
+        _OTHERS.update(_native_threads())
+    _SERVING.add(id(server))
     serving = asyncio.create_task(server.serve())
     try:
         await asyncio.sleep(0)
@@ -122,16 +129,20 @@ async def serve_http(
         server.stop()
         await asyncio.wait([serving], timeout=2.0)
         serving.cancel()
-        await _ended(others)
+        _SERVING.discard(id(server))
+        if not _SERVING:
+            await _ended(_OTHERS)
 
 
 async def _ended(others: set[str]) -> None:
     """
-    Wait until no native thread is left but `others`.
+    Wait until no native thread is left but `others`, once the last server of the process stops.
 
     granian's task ends before its threads do; one that asks for the interpreter when that is
-    ending aborts the process.
+    ending aborts the process.  They end when nothing refers to a connection any more, nor the
+    frames of an exception in a cycle that only the collector finds.
     """
+    gc.collect()
     with suppress(TimeoutError):
         async with asyncio.timeout(THREADS_SECONDS):
             while _native_threads() - others:  # noqa: ASYNC110 - the kernel sets no event

@@ -8,6 +8,7 @@ may be repeated it knows from the reflected descriptors and from the request's i
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc.aio
@@ -24,6 +25,8 @@ from gateway.upstream import Upstream
 from mesh.errors import Code
 
 log = logging.getLogger(__name__)
+
+Shifting = Callable[[Exchange, list[str], "Served"], Awaitable[Answer]]
 
 
 class Served:
@@ -43,6 +46,8 @@ class Served:
         self._part = reply or None
         holder = rpc.output if not reply else reply.message_type
         self.raw = holder is not None and holder.full_name == HTTP_BODY
+        # Who decides whether the rpc is asked at all; see gateway.strangler.
+        self.shift: Shifting | None = None
         classes = map(message_factory.GetMessageClass, (rpc.input, rpc.output))
         self.call = channel.stub(rpc, *classes)
         self._answer = {
@@ -54,6 +59,12 @@ class Served:
 
     async def answer(self, exchange: Exchange, segments: list[str]) -> Answer:
         """The answer to one request, or the Problem or Invalid that it is."""
+        if self.shift is not None:
+            return await self.shift(exchange, segments, self)
+        return await self._answer(exchange, segments)
+
+    async def served(self, exchange: Exchange, segments: list[str]) -> Answer:
+        """The same from the rpc itself, whoever else may have a part in the route."""
         return await self._answer(exchange, segments)
 
     def write(self, reply: Any) -> Any:

@@ -17,12 +17,12 @@ import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from ipaddress import ip_address
 from typing import Any
 
 from discovery.registry import Registry
-from gateway.admin import Admin
+from gateway.admin import Admin, shown
 from gateway.app import App
 from gateway.catalog import Version, catalog
 from gateway.compose import Handler, PageRoute
@@ -31,6 +31,8 @@ from gateway.discover import TAG, Following
 from gateway.guard import Guard
 from gateway.listen import ListenError, listen, serve_http, url_of
 from gateway.settings import Limits
+from gateway.strangler import operating
+from gateway.strangler.strangler import Strangler
 from gateway.upstream import Upstream
 from mesh.policy.config import Policy
 
@@ -52,12 +54,14 @@ class Gateway:
         admin: tuple[str, int] | None = None,
         guard: Guard | None = None,
         cors: Cors | None = None,
+        strangler: Strangler | None = None,
     ) -> None:
         self.limits = limits or Limits()
         self.app = App(self.limits, guard, cors)
         self._admin_at = admin
         self._guard = guard
         self._cors = cors
+        self._strangler = strangler
         self._registry = registry
         # Each call brings its own deadline; a stream may well be open for longer than any default.
         self._policy = policy or replace(Policy.production(), timeout=None)
@@ -132,6 +136,9 @@ class Gateway:
             if self._admin_at is not None:
                 await stack.enter_async_context(self._administered(*self._admin_at))
             await stack.enter_async_context(self._following())
+            if self._strangler is not None:
+                strangling = self._strangler.running(self._publish, self._shadowing)
+                await stack.enter_async_context(strangling)
             stack.push_async_callback(self._drain)
             connections = self.limits.connections
             await stack.enter_async_context(serve_http(self.app, listening, connections))
@@ -155,7 +162,11 @@ class Gateway:
             "guard": self._guard.shown() if self._guard else {},
             "cors_origins": sorted(self._cors.origins) if self._cors else [],
         }
-        return Admin(lambda: self.app.catalog, config)
+        admin = Admin(lambda: self.app.catalog, config)
+        if (strangler := self._strangler) is not None:
+            admin.add("/admin/strangler", lambda: shown(operating.report(strangler)))
+            admin.accept("/admin/strangler", partial(operating.ordered, strangler))
+        return admin
 
     async def _drain(self) -> None:
         """Nobody connects any more; let what is being served end."""
@@ -213,15 +224,21 @@ class Gateway:
             await self._stack.enter_async_context(channel)
         return channel
 
+    async def _shadowing(self, service: str) -> Upstream:
+        """A channel for calls that nobody waits for: apart from the others in all it remembers."""
+        policy = replace(Policy.production(), timeout=None, retry=None)
+        return await self._stack.enter_async_context(Upstream(service, policy, self._registry))
+
     def _know(self, service: str, versions: Sequence[Version]) -> None:
         if self._versions.get(service) != versions:
             self._versions[service] = versions
             self._publish()
 
     def _publish(self) -> None:
-        self.app.catalog = catalog(
-            self._pages, self._versions, self._conflicts, answered=self._answered
-        )
+        made = catalog(self._pages, self._versions, self._conflicts, answered=self._answered)
+        if self._strangler is not None:
+            self._strangler.attach(made)
+        self.app.catalog = made
 
 
 __all__ = ["Gateway", "ListenError"]

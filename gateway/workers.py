@@ -1,12 +1,13 @@
 """
 N processes on one port: sockets made here with SO_REUSEPORT, one for each worker to inherit.
 
-    supervise -> listen (N sockets, one port) -> N x `python -m gateway --worker FD:SLOT`
+    supervise -> listen (N sockets, one port) -> N x `python -m gateway --worker FD:SLOT:N:DIR`
     a worker dies -> another gets its socket, after 0.2 s doubling to 5 s
     SIGTERM, SIGINT -> each worker drains; a second signal kills
 
 The sockets stay open here: what connects while a worker is away waits for the next one.  Workers
-read our end of a pipe, so that none outlives us.  Each has its own breakers, limits and rates.
+read our end of a pipe, so that none outlives us.  Each has its own breakers and limits; what they
+share (gateway.together) lies in a directory that is gone when they are.
 """
 
 from __future__ import annotations
@@ -19,9 +20,12 @@ import socket
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from gateway.listen import ListenError, listen, url_of
+from gateway.together import Together, directory
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +69,11 @@ async def supervise(
         loop.add_signal_handler(number, signalled)
     with ExitStack() as stack:
         listening = [stack.enter_context(one) for one in sockets(host, port, count)]
-        workers = [_Worker(arguments, slot, one) for slot, one in enumerate(listening)]
+        shared = stack.enter_context(directory())
+        workers = [
+            _Worker(arguments, one, Together(shared, slot, count))
+            for slot, one in enumerate(listening)
+        ]
         running = [asyncio.ensure_future(worker.run(stop)) for worker in workers]
         url = url_of(host, listening[0])
         telling = asyncio.ensure_future(_tell(workers, lambda: started(url)))
@@ -98,16 +106,36 @@ async def _codes(running: Sequence[asyncio.Future[int]]) -> set[int]:
     return {await one for one in running}
 
 
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """What a worker is told: the descriptor of its socket, and its place among the others."""
+
+    fd: int
+    together: Together
+
+    def __str__(self) -> str:
+        together = self.together
+        return f"{self.fd}:{together.worker}:{together.workers}:{together.directory}"
+
+    @classmethod
+    def parse(cls, text: str) -> Worker:
+        """The same from its text, or ValueError."""
+        fd, slot, count, directory = text.split(":", 3)
+        return cls(int(fd), Together(Path(directory), int(slot), int(count)))
+
+
 class _Worker:
     """One process and those that follow it."""
 
-    def __init__(self, arguments: Sequence[str], slot: int, listening: socket.socket) -> None:
+    def __init__(
+        self, arguments: Sequence[str], listening: socket.socket, together: Together
+    ) -> None:
         self.ready = asyncio.Event()
-        self._slot = slot
+        self._slot = together.worker
         self._fd = listening.fileno()
         self._command = [
             *(sys.executable, "-m", "gateway", *arguments),
-            *("--worker", f"{self._fd}:{slot}"),
+            *("--worker", str(Worker(self._fd, together))),
         ]
         self._process: asyncio.subprocess.Process | None = None
 

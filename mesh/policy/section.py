@@ -13,6 +13,7 @@ numbers, and its complaint comes back under the name that the file has for the f
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Annotated, Any
@@ -104,6 +105,36 @@ def seconds_of(text: str) -> float:
 def duration(seconds: float) -> str:
     """Seconds as JSON's Duration, to the nanosecond."""
     return f"{seconds:.9f}".rstrip("0").rstrip(".") + "s"
+
+
+def convert(raw: Any, kind: Any, path: str) -> Any:
+    """`raw` as `kind`; msgspec's complaint as a PolicyError that shows the value."""
+    try:
+        return msgspec.convert(raw, kind)
+    except msgspec.ValidationError as error:
+        complaint, _, place = str(error).partition(" - at `$")
+        place = place.rstrip("`")
+        unknown = re.search(r"unknown field `(.+)`", complaint)
+        if unknown is not None:
+            place, complaint = f"{place}.{unknown[1]}", "is not a field we know"
+        value = _at(raw, place)
+        raise PolicyError(f"{path}{place}", value, complaint[:1].lower() + complaint[1:]) from None
+
+
+def _at(raw: Any, place: str) -> Any:
+    """What stands at a path like `.a[0].b`, shortened; None where nothing does."""
+    for key, index in re.findall(r"\.([^.\[]+)|\[(\d+)\]", place):
+        try:
+            raw = raw[key] if key else raw[int(index)]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return raw if isinstance(raw, int | float | bool | None) else short(raw)
+
+
+def short(value: Any) -> str:
+    """The value as an error quotes it: at most 60 characters."""
+    text = value if isinstance(value, str) else str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _shape(kind: Any) -> Any:

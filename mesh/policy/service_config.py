@@ -14,7 +14,6 @@ A file is taken whole or refused whole, by the path and value of what is wrong w
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import msgspec
@@ -22,7 +21,7 @@ import msgspec
 from mesh.errors import PolicyError
 from mesh.policy import sections
 from mesh.policy.config import Policy, Rules
-from mesh.policy.section import SECONDS, Field, Section
+from mesh.policy.section import SECONDS, Field, Section, convert, short
 
 # How a method's rules are spelled; the policy's own ones under the name {}.
 RULES = (
@@ -95,8 +94,8 @@ def load(text: str | bytes) -> Policy:
     try:
         raw = msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
-        raise PolicyError("$", _short(text), f"is not JSON: {error}") from None
-    document = _convert(raw, Document, "$")
+        raise PolicyError("$", short(text), f"is not JSON: {error}") from None
+    document = convert(raw, Document, "$")
     ratio = document.retry_throttling.token_ratio if document.retry_throttling else None
     if ratio is not None and ratio <= 0:
         raise PolicyError("$.retryThrottling.tokenRatio", ratio, "is not above 0")
@@ -156,7 +155,7 @@ def dump(policy: Policy) -> str:
 
 
 def _method(config: dict[str, Any], path: str, ratio: float | None) -> tuple[list[str], Rules]:
-    names = _convert(config.pop("name", []), list[Name], f"{path}.name")
+    names = convert(config.pop("name", []), list[Name], f"{path}.name")
     if not names:
         raise PolicyError(f"{path}.name", [], "names no method")
     for key in ("retryPolicy", "hedgingPolicy"):
@@ -181,7 +180,7 @@ def _balance(configs: list[dict[str, Any]], path: str) -> dict[str, Any]:
             raise PolicyError(here, body, "is not an object")
         if name == sections.OUTLIER_DETECTION:
             body = dict(body)
-            child = _convert(body.pop("childPolicy", []), list[dict[str, Any]], here)
+            child = convert(body.pop("childPolicy", []), list[dict[str, Any]], here)
             outlier = _section(sections.OUTLIER, body, here)
             return {"outlier": outlier, **_balance(child, f"{here}.childPolicy")}
         if name in sections.BALANCES:
@@ -217,33 +216,4 @@ def _write_rules(rules: Rules, ratio: float) -> dict[str, Any]:
 
 
 def _section(section: Section, raw: Any, path: str) -> Any:
-    return section.read(_convert(raw, section.shape, path), path)
-
-
-def _convert(raw: Any, kind: Any, path: str) -> Any:
-    """`raw` as `kind`; msgspec's complaint as a PolicyError that shows the value."""
-    try:
-        return msgspec.convert(raw, kind)
-    except msgspec.ValidationError as error:
-        complaint, _, place = str(error).partition(" - at `$")
-        place = place.rstrip("`")
-        unknown = re.search(r"unknown field `(.+)`", complaint)
-        if unknown is not None:
-            place, complaint = f"{place}.{unknown[1]}", "is not a field we know"
-        value = _at(raw, place)
-        raise PolicyError(f"{path}{place}", value, complaint[:1].lower() + complaint[1:]) from None
-
-
-def _at(raw: Any, place: str) -> Any:
-    """What stands at a path like `.a[0].b`, shortened; None where nothing does."""
-    for key, index in re.findall(r"\.([^.\[]+)|\[(\d+)\]", place):
-        try:
-            raw = raw[key] if key else raw[int(index)]
-        except (KeyError, IndexError, TypeError):
-            return None
-    return raw if isinstance(raw, int | float | bool | None) else _short(raw)
-
-
-def _short(value: Any) -> Any:
-    text = value if isinstance(value, str) else str(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return section.read(convert(raw, section.shape, path), path)
