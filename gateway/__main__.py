@@ -32,7 +32,9 @@ def main(arguments: list[str] | None = None) -> int:
         given = sys.argv[1:] if arguments is None else arguments
         told = settings(given, os.environ)
         if told.workers > 1 and told.worker is None:
-            discovery.from_environment()  # one line here and not one from each worker
+            # One line here and not one from each worker.
+            discovery.from_environment()
+            _strangler(told, Together())
             return asyncio.run(supervise(given, told.host, told.port, told.workers, _say))
         asyncio.run(_serve(told))
     except (Usage, ListenError, discovery.DiscoveryError) as error:

@@ -73,6 +73,7 @@ class Strangler:
         self._clock = clock
         self._rng = rng or Random()
         self._systems: dict[str, tuple[Legacy, Legacy]] = {}
+        self._retired: list[Legacy] = []
         self._retiring: set[asyncio.Future[None]] = set()
         self._attach: Callable[[], None] = lambda: None
         self._open: Opening | None = None
@@ -133,6 +134,7 @@ class Strangler:
                 self._systems[name] = (Legacy(name, system), Legacy(name, system, shadow=True))
         for pair in before.values():
             for legacy in pair:
+                self._retired.append(legacy)
                 self._later(legacy.retire())
 
     def _later(self, work: Any) -> None:
@@ -219,7 +221,7 @@ class Strangler:
             for work in list(self._retiring):
                 work.cancel()
             await asyncio.gather(*self._retiring, return_exceptions=True)
-            for pair in self._systems.values():
+            for pair in (*self._systems.values(), self._retired):
                 for legacy in pair:
                     await legacy.close()
 

@@ -241,6 +241,6 @@ async def strangled(
         ):
             await until(lambda: "inventory" in gateway.app.catalog.services)
             shift = strangler.shifts["products"]
-            if route.get("shadow"):
+            if route.get("shadow") is not None:
                 await until(lambda: len(shift.twins) == 2)
             yield Town(gateway, strangler, url, http, old, new)
