@@ -15,7 +15,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from gateway.exchange import Exchange, RawHeaders
-from gateway.headers import MESH, PRINCIPAL
+from gateway.headers import MESH
+from mesh.identity.seal import PRINCIPAL
 
 HOP_BY_HOP = frozenset(
     {

@@ -195,7 +195,7 @@ class ShadowExchange(Exchange):
     def __init__(self, exchange: Exchange, body: bytes, seconds: float) -> None:
         limits = replace(exchange.limits, timeout=seconds, leave_seconds=max(1.0, 2 * seconds))
         super().__init__(exchange.scope, self._once, limits, exchange.stopping)
-        self.principal = exchange.principal
+        self.principal, self.saying = exchange.principal, exchange.saying
         self._body: bytes | None = body
 
     async def _once(self) -> MutableMapping[str, Any]:
