@@ -9,6 +9,7 @@ The column: all layers of a target in their order, outermost first, and the memo
     shedding       the same with a limit that finds itself
     throttling     refuse what the server would refuse
     retrying       or hedging, within one budget per target: the only layer that repeats
+    resending      again what no handler can have seen, with or without a retry rule
     balancing      a lease on one endpoint; a retry asks for another
     breaking       per endpoint and method, on the true final status
     timing         attempt timeout, inside the deadline
@@ -43,6 +44,7 @@ from mesh.policy.hedge import hedging
 from mesh.policy.limit import limiting
 from mesh.policy.memories import Memories
 from mesh.policy.observe import observing, observing_attempts
+from mesh.policy.resend import resending
 from mesh.policy.retry import retrying
 from mesh.policy.throttle import throttling
 from mesh.policy.timing import timing
@@ -236,12 +238,13 @@ class _Build:
             yield faulting(rules.fault, rng, active=memory.rules.faults, emit=emit)
 
     def repeating(self, rules: Rules, emit: Emit) -> Iterator[Layer]:
-        """The one layer that repeats calls, if any does."""
+        """What repeats calls: by rule, where there is one, and what nobody saw, always."""
         throttle, clock = self.memory.rules.throttle, self.clock
         if rules.hedge is not None:
             yield hedging(rules.hedge, clock, throttle=throttle, emit=emit)
         elif rules.retry is not None:
             yield retrying(rules.retry, self.rng, throttle=throttle, clock=clock, emit=emit)
+        yield resending(self.rng, clock, emit=emit)
 
     def shared(self, field: str) -> str:
         """The scope of a rule's memory: the target's, unless this scope has a rule of its own."""

@@ -23,6 +23,8 @@ from collections.abc import Mapping, Sequence
 from enum import Enum, IntEnum
 from typing import Any
 
+from mesh.details import details as read_details
+
 
 class Code(IntEnum):
     """A gRPC status code."""
@@ -49,7 +51,10 @@ class Code(IntEnum):
 class Processed(Enum):
     """What a failed attempt's server may have done with it."""
 
+    # Nothing: not a byte of it left this process.
     NO = "no"
+    # Nothing: it arrived, and the server says that no handler has seen it.
+    REFUSED = "refused"
     UNKNOWN = "unknown"
 
 
@@ -66,6 +71,11 @@ class MeshError(Exception):
         self.retry_after = retry_after
         self.metadata: Mapping[str, str] = {}
         self.processed = Processed.UNKNOWN
+
+    @property
+    def unseen(self) -> bool:
+        """Whether no handler can have seen it, so that repeating it is doing it once."""
+        return self.processed is not Processed.UNKNOWN
 
 
 class Rejected(MeshError):
@@ -131,9 +141,10 @@ class CallFailed(MeshError):
     """
     An attempt ended with a status other than OK.
 
-    `trailing` is the trailing metadata as (key, value) pairs, `headers_seen` whether response
-    headers had arrived (gRFC A6: the attempt is committed then), `source` the transport's own
-    error, handed to the caller unchanged when nothing above replaces it.
+    `trailing` is the trailing metadata as (key, value) pairs, whose google.rpc details give
+    `reason`, `domain` and `retry_after`; `headers_seen` whether response headers had arrived
+    (gRFC A6: the attempt is committed then), `source` the transport's own error, handed to the
+    caller unchanged when nothing above replaces it.
     """
 
     def __init__(
@@ -153,6 +164,10 @@ class CallFailed(MeshError):
         self.processed = processed
         self.headers_seen = headers_seen
         self.source = source
+        told = read_details(self.trailing) if self.trailing else None
+        if told is not None:
+            self.reason, self.domain = told.reason, told.domain
+            self.retry_after = told.retry_after
 
     def __str__(self) -> str:
         return f"{self.code.name}: {self.details}" if self.details else self.code.name

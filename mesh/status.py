@@ -23,6 +23,13 @@ from mesh.errors import Code, MeshError, StatusError
 DETAILS_KEY = "grpc-status-details-bin"
 DOMAIN = MeshError.domain
 
+# The ErrorInfo reason, in this domain, of a server that is about to stop: it accepts no new calls,
+# and no handler has seen this one.  Reasons that begin like it speak of who answers: nobody passes
+# them on as his own.
+OWN_REASONS = "SERVER_"
+DRAINING = "SERVER_DRAINING"
+STOPPING = "SERVER_STOPPING"
+
 # A client refuses trailers above 8 KiB (grpc's soft limit for metadata), base64 included.
 MAX_STATUS_BYTES = 4096
 MAX_MESSAGE_CHARACTERS = 1024

@@ -36,7 +36,7 @@ def balancing(pool: Pool, clock: Callable[[], float], patience: float = 5.0) -> 
             except CallFailed as failure:
                 pool.failed(lease, failure, clock(), call.remaining(lease.since))
                 raise
-            pool.answered(lease, clock(), timed=not call.method.streams_replies)
+            pool.answered(lease, clock())
             return reply
 
     return layer

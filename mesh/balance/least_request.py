@@ -1,14 +1,16 @@
 """
 Least request: of two endpoints drawn by lot, the one with fewer calls in flight.
 
-    draw 2 of n  -->  smaller (in_flight + streak + 1) / weight  -->  picked    ties: the first
+    draw 2 of n  -->  smaller (in_flight + 1 + streak + silence) / weight  -->  picked
+                                                                   ties: the first drawn
 
 Two choices are enough to keep load even, and unlike "the least of all" they do not send every
 client to the same newcomer.  The two are distinct: with replacement, a hung endpoint would be
 compared with itself.  With `latency` the load is multiplied by how long it takes to answer.
 
-A streak of failures weighs as much as calls in flight, for some seconds.  Who refuses at once is
-never busy, and who hangs is not after each timeout: without it either would look like the best.
+A streak of failures weighs as much as calls in flight, for some seconds, and so does silence while
+calls wait for an answer.  Who refuses at once is never busy, and who hangs has few calls and is not
+busy after each timeout: without it either would look like the best.
 """
 
 from __future__ import annotations
@@ -49,7 +51,7 @@ class Choices:
         members: Sequence[Member],
         rng: Random,
         choices: int,
-        load: Callable[[Member, float], float],
+        load: Callable[[Member, Call, float], float],
     ) -> None:
         self._members = tuple(members)
         self._rng = rng
@@ -65,13 +67,13 @@ class Choices:
             return members[0] if members else None
         if self._choices > 2:
             drawn = self._rng.sample(members, min(self._choices, count))
-            return min(drawn, key=lambda member: self._load(member, now))
+            return min(drawn, key=lambda member: self._load(member, call, now))
         first = int(self._rng.random() * count)
         second = int(self._rng.random() * (count - 1))
         one, other = members[first], members[second + (second >= first)]
-        return other if self._load(other, now) < self._load(one, now) else one
+        return other if self._load(other, call, now) < self._load(one, call, now) else one
 
 
-def _slowest(member: Member, now: float) -> float:
+def _slowest(member: Member, call: Call, now: float) -> float:
     # Nobody knows yet how fast a newcomer is: as fast as can be, until its first answer.
-    return (member.latency.at(now) + 1e-6) * member.load(now)
+    return (member.latency.at(now) + 1e-6) * member.load(call, now)

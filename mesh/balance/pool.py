@@ -29,7 +29,7 @@ from mesh.balance.split import Split
 from mesh.balance.subset import Subset
 from mesh.balance.zones import Failover, Zones
 from mesh.call import Call
-from mesh.errors import CallFailed, CircuitOpen, Code, NoEndpoint
+from mesh.errors import CallFailed, CircuitOpen, Code, NoEndpoint, Processed
 from mesh.flow import Signal
 from mesh.policy.illness import Sign, sign_of
 from mesh.policy.outlier import Detector, Outlier, Tally
@@ -147,8 +147,9 @@ class Pool:
         if picker is None or member is None:
             self._refuse(call)
             return None
+        lasting = call.method.streams_replies
         if not call.tried and member.admits(method, now):
-            return Lease(member, now)
+            return Lease(member, now, method, lasting)
         closed: set[str] = set()
         soonest: float | None = None
         # First whoever was not tried; then anyone but the last; then, if need be, the last again.
@@ -156,7 +157,7 @@ class Pool:
             while (member := picker.pick(call, now, avoided | closed)) is not None:
                 circuit = member.circuits.get(method)
                 if circuit is None or circuit.admits(now):
-                    return Lease(member, now)
+                    return Lease(member, now, method, lasting)
                 closed.add(member.id)
                 wait = circuit.retry_after(now)
                 soonest = wait if soonest is None else min(soonest, wait)
@@ -173,27 +174,45 @@ class Pool:
 
     # -- what leases report
 
-    def answered(self, lease: Lease, now: float, *, timed: bool = True) -> None:
-        """The endpoint answered with OK; not `timed` is a stream, as long as it likes."""
+    def answered(self, lease: Lease, now: float) -> None:
+        """The endpoint answered with OK."""
         member = lease.member
-        if timed and self._timed:
+        if self._timed and not lease.lasting:
             member.latency.add(now - lease.since, now)
+        member.answered(lease.method, now)
         member.tally.add(ok=True)
 
     def failed(self, lease: Lease, failure: CallFailed, now: float, allowed: float | None) -> None:
         """The attempt failed; `allowed` is how many seconds the call had left when it began."""
         member, sign = lease.member, sign_of(failure, allowed)
+        if failure.processed is Processed.REFUSED:
+            self._leaving(member)
         if sign is Sign.SILENT:
             return
         if self._timed and failure.code is not Code.UNAVAILABLE:
             # Refusing is fast, so it says nothing of how fast work is.
             member.latency.add(now - lease.since, now)
-        if sign is Sign.WELL or self._detector is None:
-            member.tally.add(ok=sign is Sign.WELL)
+        if sign is Sign.WELL:
+            member.answered(lease.method, now)
+        elif sign is Sign.BEYOND:
+            member.failed_beyond(lease.method, now)
+        else:
+            member.failed(now)
+        if sign is not Sign.ILL or self._detector is None:
+            member.tally.add(ok=sign is not Sign.ILL)
         elif self._detector.failed(member.tally, self._tallies(), now):
             self.stir()
-        if sign is Sign.ILL:
-            member.failed(now)
+
+    def _leaving(self, member: Member) -> None:
+        """
+        It refuses whatever is new, because it is about to stop: nobody asks it any more.
+
+        What its connection does next says more: it goes, and the next one is to a new server.
+        """
+        if member.ready:
+            member.ready = None
+            member.since = None
+            self.stir()
 
     def _tallies(self) -> list[Tally]:
         return [member.tally for member in self.members.values()]
@@ -262,13 +281,21 @@ class Lease(Struct, eq=False):
 
     member: Member
     since: float
+    method: str = ""
+    # A stream of replies, as long as it likes: nobody can say that its answer is late.
+    lasting: bool = False
 
     @property
     def endpoint(self) -> Endpoint:
         return self.member.endpoint
 
     def __enter__(self) -> Self:
-        self.member.in_flight += 1
+        member = self.member
+        member.in_flight += 1
+        if not self.lasting:
+            if not member.awaited:
+                member.heard = self.since
+            member.awaited += 1
         return self
 
     def __exit__(
@@ -278,3 +305,5 @@ class Lease(Struct, eq=False):
         traceback: TracebackType | None,
     ) -> None:
         self.member.in_flight -= 1
+        if not self.lasting:
+            self.member.awaited -= 1

@@ -23,7 +23,8 @@ READY = grpc.ChannelConnectivity.READY
 WAITING = (grpc.ChannelConnectivity.IDLE, grpc.ChannelConnectivity.CONNECTING)
 
 OPTIONS: dict[str, Any] = {
-    # Exactly one layer repeats calls, and it is not this one.
+    # Exactly one layer repeats calls, and it is not this one.  It would repeat transparently what a
+    # GOAWAY left unseen, and takes grpc-previous-rpc-attempts out of everything else.
     "grpc.enable_retries": 0,
     # The global subchannel pool would give two links to one address a single connection.
     "grpc.use_local_subchannel_pool": 1,
@@ -138,7 +139,8 @@ class Pool:
                 if asking is not None and state is not READY:
                     asking.cancel()
                     asking = None
-                if reachable(state) is not known:
+                # READY after a change is a new connection, even where what lay between went unseen.
+                if reachable(state) is not known or known:
                     known = reachable(state)
                     if known and self.health_check is not None:
                         # "the subchannel [...] stays in CONNECTING until the first response"

@@ -5,7 +5,7 @@ The one edge between grpc's errors and the mesh's.
     MeshError              --surface-->  the server's own error, or RpcFailed   to the caller
 
 Status texts are never parsed: whether a server may have run the call is known from the channel's
-state when the attempt began, not from what the error says.
+state when the attempt began, or from the server's ErrorInfo, not from what the error says.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import grpc
 import grpc.aio
 
 from mesh.errors import CallFailed, Code, MeshError, Processed
-from mesh.status import CODES, GRPC_CODES, Pairs, to_trailing
+from mesh.status import CODES, DOMAIN, DRAINING, GRPC_CODES, Pairs, to_trailing
 
 LOCALLY_CANCELLED = "Locally cancelled by application!"
 
@@ -73,7 +73,7 @@ class BlockingRpcFailed(grpc.RpcError, grpc.Call):
         return False
 
 
-def failed(error: Any, processed: Processed = Processed.UNKNOWN) -> CallFailed:
+def failed(error: Any) -> CallFailed:
     """
     What grpc says of an attempt that we did not cancel ourselves.
 
@@ -81,14 +81,16 @@ def failed(error: Any, processed: Processed = Processed.UNKNOWN) -> CallFailed:
     cancelled, so to the flow it is a server that went away.
     """
     code = CODES[error.code()]
-    return CallFailed(
+    failure = CallFailed(
         Code.UNAVAILABLE if code is Code.CANCELLED else code,
         error.details() or "",
         trailing=tuple(error.trailing_metadata() or ()),
-        processed=processed,
         headers_seen=bool(error.initial_metadata()),
         source=error,
     )
+    if failure.reason == DRAINING and failure.domain == DOMAIN:
+        failure.processed = Processed.REFUSED
+    return failure
 
 
 def surface(error: MeshError) -> grpc.aio.AioRpcError:

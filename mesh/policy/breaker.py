@@ -124,7 +124,7 @@ def breaking_each(circuit_of: Callable[[Call], Circuit], clock: Callable[[], flo
                 rule, allowed = circuit.rule, call.remaining(now)
                 sign = sign_of(failure, allowed, codes=rule.codes, floor=rule.floor)
                 if sign is not Sign.SILENT:
-                    admission.report(clock(), ok=sign is Sign.WELL)
+                    admission.report(clock(), ok=sign is not Sign.ILL)
                 raise
             admission.report(clock(), ok=True)
             return reply

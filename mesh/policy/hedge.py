@@ -86,7 +86,7 @@ class Hedges:
     def failed(self, call: Call, failure: CallFailed, now: float) -> bool:
         """Take in a failed attempt; False when it ends the call."""
         asked = pushback(failure)
-        unseen = failure.processed is Processed.NO
+        unseen = failure.unseen
         running = failure.code is Code.ABORTED and failure.reason == IN_PROGRESS and bool(call.key)
         fatal = not (
             unseen
@@ -145,7 +145,7 @@ def hedging(
                     reply = done.result()
                 except CallFailed as failure:
                     goes_on = hedges.failed(call, failure, clock()) and not call.committed
-                    sent_before = sent_before or failure.processed is Processed.UNKNOWN
+                    sent_before = sent_before or not failure.unseen
                     if sent_before or running:
                         failure.processed = Processed.UNKNOWN
                     if not goes_on:

@@ -2,10 +2,13 @@
 Outlier detection: leave out for a while whoever answers much worse than its peers (gRFC A50).
 
     answers --> tallies --> sweep, every interval --> ejected --> back after base x multiplier
-                   \\--> `consecutive_errors` in a row: ejected at once --^
+                   \\--> `consecutive_errors` in a row: at once --^            |
+                                                       ^-- fails <-- on trial --> answers: well
 
 It looks across methods and compares endpoints, where a breaker looks at one endpoint and method.
 A50 leaves consecutive errors out because a balancer cannot see them; a layer sees the final status.
+Who comes back is on trial until its first answer: a server that still hangs costs one call more,
+not `consecutive_errors` each time, and for a while no call that could not be made again elsewhere.
 """
 
 from __future__ import annotations
@@ -83,7 +86,17 @@ class Outlier:
 class Tally:
     """The memory of one endpoint: this interval's answers, the last one's, and its ejections."""
 
-    __slots__ = ("ejected_at", "failures", "last", "multiplier", "name", "streak", "successes")
+    __slots__ = (
+        "ejected_at",
+        "failures",
+        "last",
+        "multiplier",
+        "name",
+        "on_trial",
+        "spared_until",
+        "streak",
+        "successes",
+    )
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -93,12 +106,17 @@ class Tally:
         self.streak = 0
         self.ejected_at: float | None = None
         self.multiplier = 0
+        # Back from an ejection, and no answer yet; until when what may be done only once is spared
+        # finding out.
+        self.on_trial = False
+        self.spared_until = 0.0
 
     def add(self, *, ok: bool) -> None:
         """Count one answer."""
         if ok:
             self.successes += 1
             self.streak = 0
+            self.on_trial = False
         else:
             self.failures += 1
             self.streak += 1
@@ -128,6 +146,8 @@ class Detector:
                 tally.multiplier = max(0, tally.multiplier - 1)
             elif now > self.returns_at(tally):
                 tally.ejected_at = None
+                tally.on_trial = self.rule.consecutive_errors is not None
+                tally.spared_until = now + self.rule.base_ejection_time
                 self._emit(EndpointReturned(tally.name))
         self.due = now + self.rule.interval
 
@@ -142,9 +162,12 @@ class Detector:
         """Count a failure; True when it ejects the endpoint on the spot."""
         tally.add(ok=False)
         enough = self.rule.consecutive_errors
-        if enough is None or tally.streak < enough or tally.ejected_at is not None:
+        if enough is None or tally.ejected_at is not None:
+            return False
+        if tally.streak < enough and not tally.on_trial:
             return False
         tally.streak = 0
+        tally.on_trial = False
         return self._eject(tally, tallies, now, "consecutive_errors", 100)
 
     def _judge_success_rate(self, tallies: Sequence[Tally], now: float) -> None:

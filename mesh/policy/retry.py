@@ -5,8 +5,9 @@ Retry: try again, later and elsewhere, while it can still help (gRFC A6).
                                 | no                   | no
                                 +------> the failure goes to the caller <------+
 
-This is the only layer that repeats calls.  What may be repeated comes from the contract
-(`call.repeatable`); anything else is repeated only when no server processed a byte of it.
+This is the only layer that repeats what a handler may have seen.  What may be repeated comes from
+the contract (`call.repeatable`); anything else only when no handler saw it, which `resending`,
+inside this layer, has then tried already.
 """
 
 from __future__ import annotations
@@ -74,33 +75,32 @@ class Retry:
 class Tries:
     """One call's memory of its attempts: what to do after each failure."""
 
-    __slots__ = ("_backoff", "_patience", "_rng", "_rule", "_streak", "_throttle", "_transparent")
+    __slots__ = ("_backoff", "_patience", "_rng", "_rule", "_streak", "_throttle")
 
     def __init__(self, rule: Retry, rng: Random, throttle: Throttle) -> None:
         self._rule, self._rng, self._throttle = rule, rng, throttle
         self._backoff = rule.backoff
         self._streak = 0
-        self._transparent = False
         self._patience = PATIENCE
 
     def after(self, call: Call, failure: CallFailed | NoEndpoint) -> Retried | RetryRefused:
         """What to do: wait and try again, or leave it, and why."""
         asked = pushback(failure) if isinstance(failure, CallFailed) else None
         committed = call.committed or getattr(failure, "headers_seen", False)
-        if isinstance(failure, CallFailed) and not committed:
-            # "transparent retries [...] do not count toward the limit on maxAttempts" - gRFC A6.
-            # Once, and at once; a place that cannot be reached is then a failure like others.
-            if failure.processed is Processed.NO and not self._transparent:
-                self._transparent = True
-                return self._again(call, failure, 0.0, transparent=True)
-            if self._in_progress(call, failure) and asked is not None and asked.delay is not None:
-                return self._again(call, failure, asked.delay, transparent=True)
+        if (
+            isinstance(failure, CallFailed)
+            and not committed
+            and self._in_progress(call, failure)
+            and asked is not None
+            and asked.delay is not None
+        ):
+            return self._again(call, failure, asked.delay, transparent=True)
         stop = asked is not None and asked.delay is None
         ill = self._retryable(call, failure, asked)
         if ill or stop:
             self._throttle.failure()
         why = ""
-        if not ill or not (call.repeatable or failure.processed is Processed.NO):
+        if not ill or not (call.repeatable or failure.unseen):
             why = "not repeatable"
         elif not self._throttle.allows:
             why = "budget"
@@ -122,7 +122,7 @@ class Tries:
     def _retryable(
         self, call: Call, failure: CallFailed | NoEndpoint, asked: Pushback | None
     ) -> bool:
-        if isinstance(failure, AttemptTimedOut) or failure.processed is Processed.NO:
+        if isinstance(failure, AttemptTimedOut) or failure.unseen:
             return True
         if failure.code is Code.DEADLINE_EXCEEDED and call.deadline is not None:
             # The server knew the call's deadline, and it has passed: nobody waits for an answer.
@@ -172,7 +172,7 @@ def retrying(
                 return reply
             tries = tries or Tries(rule, rng, tokens)
             verdict = tries.after(call, failure)
-            sent = sent or failure.processed is Processed.UNKNOWN
+            sent = sent or not failure.unseen
             if sent:
                 failure.processed = Processed.UNKNOWN
             if isinstance(verdict, Retried) and clock is not None:

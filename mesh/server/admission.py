@@ -15,13 +15,11 @@ import asyncio
 from collections.abc import Callable
 from types import TracebackType
 
-from mesh.errors import Code, Overloaded, StatusError
+from mesh.errors import Overloaded
 from mesh.inbound import Inbound
 from mesh.policy.adaptive import Concurrency, Slot
 from mesh.policy.criticality import Criticality
-from mesh.status import DOMAIN
-
-OVERLOADED = "SERVER_OVERLOADED"
+from mesh.server.refusal import overloaded
 
 
 class Admission:
@@ -40,7 +38,7 @@ class Admission:
         level = Criticality.of(inbound.criticality)
         fits = max(1, int(self._maximum * min(1.0, level.value)))
         if self.in_flight >= fits:
-            raise _refusal(
+            raise overloaded(
                 f"{self.in_flight} calls are in progress and at most {fits} like this one fit"
             )
         if self._learnt is None or lasting:
@@ -48,7 +46,7 @@ class Admission:
         try:
             slot = self._learnt.admit(self._clock(), level, method)
         except Overloaded as refused:
-            raise _refusal(refused.message) from refused
+            raise overloaded(refused.message) from refused
         return Place(self, slot, self._clock)
 
 
@@ -80,8 +78,3 @@ class Place:
                 answered(self._clock())
             elif issubclass(kind, asyncio.CancelledError):
                 answered.cut(self._clock())
-
-
-def _refusal(message: str) -> StatusError:
-    # No retry_after: it would ask every client back at the same time, into the same overload.
-    return StatusError(Code.RESOURCE_EXHAUSTED, message, reason=OVERLOADED, domain=DOMAIN)

@@ -2,18 +2,23 @@
 Leaving without a failed call: the steps of a shutdown in the only order that loses nothing.
 
     say NOT_SERVING -> deregister -> wait until every watcher knows
-        -> stop(grace): no new calls; endless streams are told to go elsewhere -> cancel
+        -> refuse new calls by name until nobody sends any
+        -> stop(grace): endless streams are told to go elsewhere -> cancel
 
 New calls are still served during the wait, because clients that do not know yet still send them.
-Every step is bounded; `hurry` (a second signal) cuts all of them short.
+Who does not know after it is told: SERVER_DRAINING says that no handler saw the call, so a mesh
+channel sends it elsewhere, whatever it does, and asks here no more.  Without that, a call that
+meets the stop fails, and nobody knows whether it ran.  Every step is bounded; `hurry` (a second
+signal) cuts all of them short.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from dataclasses import dataclass
+from typing import Protocol
 
 import grpc
 
@@ -29,6 +34,10 @@ class Drain:
 
     # "drain: ... sleep >= watch propagation": a blocking query answers within ~1 s of the change.
     wait: float = 1.5
+    # Seconds without a new call after which nobody is thought to send any, and how long to hope for
+    # that; a drain that waits for nothing refuses nobody either.
+    quiet: float = 0.2
+    refuse: float = 1.0
     # For calls in flight when the wait is over; what is left then is cancelled.
     grace: float = 5.0
     # For streams of answers: a finite one ends by itself, a watch would use up the whole grace.
@@ -37,12 +46,20 @@ class Drain:
     deregister: float = 3.0
 
 
+class Leaving(Protocol):
+    """What stands before the handlers, on its way out."""
+
+    async def leave(self, quiet: float) -> None: ...
+
+    def end_streams(self) -> None: ...
+
+
 async def drain(
     rule: Drain,
     health: Health,
     registration: Registration | None,
     server: grpc.aio.Server,
-    end_streams: Callable[[], None],
+    serving: Leaving,
     hurry: asyncio.Event,
 ) -> None:
     """Take *server* out of service by *rule*."""
@@ -50,9 +67,12 @@ async def drain(
     if registration is not None:
         await _within(rule.deregister, registration.leave(), hurry)
         await _within(rule.wait, asyncio.Event().wait(), hurry)
+    await _within(rule.refuse, serving.leave(min(rule.quiet, rule.wait)), hurry)
     health.end_watches()
     stopping = asyncio.ensure_future(server.stop(0 if hurry.is_set() else rule.grace))
-    ending = asyncio.get_running_loop().call_later(min(rule.stream_grace, rule.grace), end_streams)
+    ending = asyncio.get_running_loop().call_later(
+        min(rule.stream_grace, rule.grace), serving.end_streams
+    )
     # A second more, for stop() to cancel what outlived its grace.
     await _within(rule.grace + 1.0, asyncio.shield(stopping), hurry)
     ending.cancel()

@@ -3,6 +3,7 @@ The server's own column around every handler, for all four kinds of rpc.
 
     exempting     health and reflection pass untouched: overload must not look like death
     translating   whatever is raised below becomes a rich status; unknown text never leaves
+    leaving       a server about to stop refuses new calls by name, so that they go elsewhere
     admitting     as many calls as the limits allow, by criticality when it gets tight
     inheriting    INBOUND is set: deadline, trace, criticality flow into the calls made inside
     refusing      "less than the floor left": DEADLINE_EXCEEDED before the handler runs
@@ -21,14 +22,15 @@ import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import Executor
-from contextlib import AbstractContextManager, aclosing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, aclosing, contextmanager, nullcontext, suppress
 from typing import Any, Protocol
 
 import grpc
 
-from mesh.errors import Code, DeadlineSpent, StatusError
+from mesh.errors import Code, DeadlineSpent
 from mesh.inbound import INBOUND, Inbound
 from mesh.server.blocking import Handler, awaitable, behaviour_of, shared_pool, with_behaviour
+from mesh.server.refusal import draining, stopping
 from mesh.server.translate import translate
 from mesh.server.validate import Check
 from mesh.status import DOMAIN, GRPC_CODES, to_trailing
@@ -78,6 +80,17 @@ class Serving(grpc.aio.ServerInterceptor):
         self._made: dict[str, tuple[Handler, Handler]] = {}
         self._streams: set[asyncio.Task[Any]] = set()
         self._ending = False
+        # Set by each call that is refused because this server is leaving; None while it is not.
+        self._asked: asyncio.Event | None = None
+
+    async def leave(self, quiet: float) -> None:
+        """Refuse every new call from now on; return once nobody asked for `quiet` seconds."""
+        self._asked = asyncio.Event()
+        with suppress(TimeoutError):
+            while True:
+                self._asked.clear()
+                async with asyncio.timeout(quiet):
+                    await self._asked.wait()
 
     def end_streams(self) -> None:
         """Answer every stream in progress with UNAVAILABLE, so that its client goes elsewhere."""
@@ -119,6 +132,9 @@ class Serving(grpc.aio.ServerInterceptor):
         def admitted(context: Any) -> AbstractContextManager[None]:
             if exempt:
                 return nullcontext()
+            if self._asked is not None:
+                self._asked.set()
+                raise draining()
             inbound = self._inherit(context)
             # A stream of either side is as long as its caller likes.
             return self._admit(method, inbound, lasting=streams)
@@ -157,12 +173,7 @@ class Serving(grpc.aio.ServerInterceptor):
             if not self._ending:
                 raise
             task.uncancel()
-            raise StatusError(
-                Code.UNAVAILABLE,
-                "the server is stopping; follow on at another one",
-                reason="SERVER_STOPPING",
-                domain=DOMAIN,
-            ) from None
+            raise stopping() from None
         finally:
             self._streams.discard(task)
 
@@ -200,7 +211,7 @@ async def _fail(method: str, context: Any, error: Exception) -> None:
     if isinstance(error, grpc.aio.AbortError):
         raise error  # the handler answered by context.abort()
     told = translate(error)
-    if told.reason == "INTERNAL":
+    if told.code is Code.INTERNAL and told.domain == DOMAIN:
         logger.error("%s failed", method, exc_info=error)
     if context.done():
         raise asyncio.CancelledError from error  # nobody waits for an answer any more

@@ -176,9 +176,7 @@ class Server:
                         )
                     yield join(host, bound)
                 finally:
-                    await drain(
-                        rule, health, registration, server, serving.end_streams, self._hurry
-                    )
+                    await drain(rule, health, registration, server, serving, self._hurry)
 
     def _admission(self) -> Admission:
         maximum, rule = self.limits.maximum_concurrent_rpcs, self.limits.adaptive

@@ -2,7 +2,8 @@
 What a caller may know of an error: the one edge where whatever a handler raises becomes a status.
 
     StatusError, Rejected   written for callers: as it is
-    CallFailed, RpcError    of a call to somebody else: what it means for our own caller
+    CallFailed, RpcError    of a call to somebody else: what it means for our own caller, who reads
+                            from DOWNSTREAM_* that the illness is not this server's
     any other MeshError     its code, in words of ours
     anything else           INTERNAL "internal error"
 
@@ -15,7 +16,9 @@ import grpc
 from google.rpc import status_pb2
 
 from mesh.errors import CallFailed, Code, MeshError, Rejected, StatusError
-from mesh.status import CODES, DOMAIN, error_info, from_trailing, retry_after
+from mesh.policy.illness import BEYOND, ILLNESS
+from mesh.server.refusal import Refusal
+from mesh.status import CODES, DOMAIN, OWN_REASONS, error_info, from_trailing, retry_after
 
 # What a failed call to somebody else means for our own caller.  A status that blames the sender of
 # the request blames us, not our caller: INTERNAL.  A handler that means NOT_FOUND says so itself.
@@ -47,6 +50,8 @@ def translate(error: Exception) -> MeshError:
     """What a caller may know of *error*; a StatusError is already written for them."""
     if isinstance(error, CallFailed):
         return _downstream(error.code, from_trailing(error.trailing))
+    if isinstance(error, StatusError) and not isinstance(error, Refusal) and _of_another(error):
+        return _downstream(error.code, None)
     if isinstance(error, StatusError | Rejected):
         return error
     if isinstance(error, MeshError):
@@ -57,6 +62,11 @@ def translate(error: Exception) -> MeshError:
         trailing = tuple(error.trailing_metadata() or ())
         return _downstream(CODES[error.code()], from_trailing(trailing))
     return StatusError(Code.INTERNAL, "internal error", reason="INTERNAL", domain=DOMAIN)
+
+
+def _of_another(error: StatusError) -> bool:
+    """Whether it is what another server said of itself, raised again by a handler as it came."""
+    return error.domain == DOMAIN and error.reason.startswith(OWN_REASONS)
 
 
 def _private(error: MeshError) -> StatusError:
@@ -74,10 +84,12 @@ def _private(error: MeshError) -> StatusError:
 
 def _downstream(code: Code, status: status_pb2.Status | None) -> StatusError:
     ours, message = DOWNSTREAM.get(code, (Code.INTERNAL, "internal error"))
-    reason = f"DOWNSTREAM_{code.name}" if ours is not Code.INTERNAL else "INTERNAL"
+    ill = code in ILLNESS or code is Code.UNKNOWN
+    reason = f"{BEYOND}{code.name}" if ill or ours is not Code.INTERNAL else "INTERNAL"
     info = error_info(status)
-    # The mesh's own reasons (CIRCUIT_OPEN, NO_ENDPOINT, ...) are public: callers act on them.
+    # The mesh's own reasons (CIRCUIT_OPEN, NO_ENDPOINT, ...) are public: callers act on them.  Not
+    # so what a server says of itself: "draining, no handler has seen this" is not true of us.
     if info is not None and info.domain == DOMAIN and ours is code:
-        reason = info.reason
+        reason = reason if info.reason.startswith(OWN_REASONS) else info.reason
     after = retry_after(status) if ours is not Code.INTERNAL else None
     return StatusError(ours, message, reason=reason, domain=DOMAIN, retry_after=after)

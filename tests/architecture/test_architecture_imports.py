@@ -11,7 +11,14 @@ import pytest
 from tests.architecture.source import OURS, ROOT, imports, sources, within
 
 # Below everything: plain values that every part of the mesh may speak in.
-VALUES = ("mesh.errors", "mesh.call", "mesh.inbound", "mesh.telemetry.events", "discovery.model")
+VALUES = (
+    "mesh.errors",
+    "mesh.details",
+    "mesh.call",
+    "mesh.inbound",
+    "mesh.telemetry.events",
+    "discovery.model",
+)
 PURE = (*VALUES, "mesh.flow", "mesh.column", "mesh.policy", "mesh.balance")
 # What would let a clock, a socket or chance into code that is tested without them.
 EFFECTS = ("grpc", "asyncio", "time", "datetime", "threading", "socket", "select", "subprocess")

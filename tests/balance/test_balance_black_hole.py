@@ -6,9 +6,11 @@ from random import Random
 
 from discovery.model import Endpoint
 from mesh.balance.least_request import LeastRequest
-from mesh.balance.member import LONGEST_AVOIDED, Member
-from mesh.call import Call, Method
+from mesh.balance.member import HEAVIEST, LATE, LONGEST_AVOIDED, Member
+from mesh.balance.pool import Lease
+from mesh.call import Call, Idempotency, Method
 
+READ = Idempotency.NO_SIDE_EFFECTS
 CALL = Call(Method("/shop.orders.v1.OrderService/GetOrder"))
 
 
@@ -16,7 +18,6 @@ def member(name: str, *, in_flight: int = 0, failures: int = 0) -> Member:
     made = Member(Endpoint(name, "127.0.0.1", 1))
     made.in_flight = in_flight
     for _ in range(failures):
-        made.tally.add(ok=False)
         made.failed(0.0)
     return made
 
@@ -49,9 +50,16 @@ def test_it_is_asked_again_later_each_time_even_if_all_are_idle() -> None:
 
 def test_one_good_answer_makes_up_for_all() -> None:
     healed = member("healed", failures=5)
-    healed.tally.add(ok=True)
+    healed.answered(CALL.method.name, 0.0)
 
     assert 100 < share(healed, member("one")) < 200
+
+
+def test_an_endless_streak_weighs_no_more_than_a_long_one() -> None:
+    """After an outage behind all of them, the first that is well again must not get everything."""
+    dead = member("dead", failures=500)
+
+    assert share(dead, member("first", in_flight=HEAVIEST + 1)) > 100
 
 
 def test_it_counts_with_latency_too() -> None:
@@ -60,3 +68,62 @@ def test_it_counts_with_latency_too() -> None:
     one.latency.add(0.01, 0.0)
 
     assert share(bad, one, latency=True) == 0
+
+
+def test_who_is_silent_while_calls_wait_looks_busier_the_longer_it_lasts() -> None:
+    """A hung server has few calls in flight: only what it does not say gives it away."""
+    hung, busy = member("hung"), member("busy", in_flight=3)
+    with Lease(hung, 0.0, CALL.method.name):
+        assert share(hung, busy, now=LATE) == 300
+        assert share(hung, busy, now=3.5 * LATE) == 0
+        hung.answered(CALL.method.name, 3.5 * LATE)
+        assert share(hung, busy, now=3.6 * LATE) == 300
+    assert share(hung, busy, now=100.0) == 300
+
+
+def test_a_stream_may_be_as_silent_as_it_likes() -> None:
+    watched, other = member("watched"), member("other", in_flight=2)
+    with Lease(watched, 0.0, CALL.method.name, lasting=True):
+        assert share(watched, other, now=3600.0) == 300
+
+
+def test_silence_is_counted_from_the_first_call_after_a_rest() -> None:
+    rested, other = member("rested"), member("other", in_flight=2)
+    rested.answered(CALL.method.name, 0.0)
+    with Lease(rested, 60.0, CALL.method.name):
+        assert share(rested, other, now=60.0) == 300
+
+
+def test_who_fails_for_another_is_avoided_for_that_method_only() -> None:
+    lost, well = member("lost"), member("well", in_flight=1)
+    for _ in range(3):
+        lost.failed_beyond(CALL.method.name, 0.0)
+
+    assert share(lost, well) == 0
+    picker = LeastRequest().picker((lost, well), Random(1))
+    other = Call(Method("/shop.orders.v1.OrderService/ListOrders"))
+    assert {picker.pick(other, 0.0) for _ in range(300)} == {lost}
+
+    lost.answered(CALL.method.name, 0.1)
+    assert share(lost, well, now=0.1) == 300
+
+
+def test_who_comes_back_from_an_ejection_gets_one_call_until_it_answers() -> None:
+    back, busy = member("back"), member("busy", in_flight=9)
+    back.tally.on_trial = True
+    assert share(back, busy) == 300
+    with Lease(back, 0.0, CALL.method.name):
+        assert share(back, busy) == 0
+
+
+def test_what_may_be_done_only_once_is_not_what_finds_out() -> None:
+    """A read that fails is made again elsewhere; a charge that fails is lost."""
+    back, busy = member("back"), member("busy", in_flight=9)
+    back.tally.on_trial, back.tally.spared_until = True, 5.0
+    picker = LeastRequest().picker((back, busy), Random(1))
+    read = Call(Method("/shop.orders.v1.OrderService/GetOrder", idempotency=READ))
+
+    assert {picker.pick(CALL, 4.9) for _ in range(300)} == {busy}
+    assert {picker.pick(read, 4.9) for _ in range(300)} == {back}
+    # With nobody else who asks, it is found out all the same.
+    assert {picker.pick(CALL, 5.0) for _ in range(300)} == {back}

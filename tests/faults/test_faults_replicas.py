@@ -74,11 +74,18 @@ async def test_a_bad_network_costs_no_call(trial) -> None:
 
 
 @pytest.mark.slow
-async def test_calls_that_may_not_be_repeated_fail_a_few_times_only() -> None:
-    """Nobody knows whether a server that hangs has done the work: those calls are lost."""
+async def test_a_replica_that_hangs_costs_few_of_the_calls_that_may_not_be_repeated() -> None:
+    """
+    Nobody knows whether a server that hangs has done the work: who reached it is lost.
+
+    Its silence sends others elsewhere before the first timeout, and back from its ejection it is
+    not tried with what may be done only once until all else has had time to.
+    """
     async with servers.hung(10.0, writes=True) as stage:
         pass
     mesh, plain = stage.mesh.figures, stage.loads["plain"].figures
 
-    assert mesh.failed <= 3 * most(stage), (mesh, stage.notes)
+    assert int(stage.notes["reached"]) <= most(stage), stage.notes
+    assert mesh.failed <= SHARE * mesh.sent + most(stage) - FEW, (mesh, stage.notes)
+    assert stage.notes["back after"] != "never"
     assert mesh.failed * 10 < plain.failed, (mesh, plain)

@@ -15,6 +15,7 @@ from mesh.errors import (
     Code,
     DeadlineSpent,
     NoEndpoint,
+    Processed,
 )
 from mesh.flow import Sleep, Wait
 from mesh.policy.adaptive import AdaptiveLimit
@@ -106,6 +107,14 @@ def test_circuit_open_reaches_the_caller_only_when_all_are():
         next(steps)
 
     assert refused.value.retry_after == 6.0
+
+
+def test_without_any_rule_what_was_not_sent_is_sent_again_elsewhere():
+    memory, call = memory_of("a", "b", "c"), Call(Method("/test/Charge"))
+    unsent = CallFailed(Code.UNAVAILABLE, processed=Processed.NO)
+    assert play(flow_of(Policy(), memory), unsent, "ok", call=call)[-1] == "ok"
+    assert len(set(call.tried)) == 2
+    assert call.attempt == 1
 
 
 def test_another_method_has_circuits_of_its_own():
@@ -301,10 +310,11 @@ def test_every_layer_is_there_when_it_has_a_rule_and_only_then():
         "shedding",
         "throttling",
         "retrying",
+        "resending",
         "balancing",
         "breaking_each",
         "timing",
         "observing_attempts",
         "faulting",
     ]
-    assert names(Policy(), None) == ["deadlining", "balancing"]
+    assert names(Policy(), None) == ["deadlining", "resending", "balancing"]

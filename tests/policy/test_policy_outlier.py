@@ -202,3 +202,42 @@ def test_an_outlier_rule_that_makes_no_sense_says_which_field(make, message):
     with pytest.raises(PolicyError) as refused:
         make()
     assert str(refused.value) == message
+
+
+def on_trial(detector, tallies):
+    """The first, ejected by its failures in a row and let back at t=40."""
+    while not detector.failed(tallies[0], tallies, 0.0):
+        pass
+    detector.sweep(tallies, 40.0)
+    assert tallies[0].ejected_at is None
+    return tallies[0]
+
+
+def test_who_comes_back_and_fails_goes_again_at_once_and_for_longer():
+    heard = []
+    detector, tallies = detector_of(Outlier(consecutive_errors=3), heard=heard)
+    back = on_trial(detector, tallies)
+
+    assert detector.failed(back, tallies, 41.0)
+    assert heard[-1] == EndpointEjected("e0", "consecutive_errors", 60.0)
+
+
+def test_who_comes_back_and_answers_is_like_all_others():
+    detector, tallies = detector_of(Outlier(consecutive_errors=3))
+    back = on_trial(detector, tallies)
+    back.add(ok=True)
+
+    assert [detector.failed(back, tallies, 41.0) for _ in range(3)] == [False, False, True]
+
+
+def test_without_a_rule_for_failures_in_a_row_nobody_is_on_trial():
+    rule = Outlier(
+        consecutive_errors=None, failure_percentage=FailurePercentage(minimum_hosts=1), interval=1.0
+    )
+    detector, tallies = detector_of(rule)
+    tallies[0].failures = 60
+    detector.sweep(tallies, 0.0)
+    assert tallies[0].ejected_at == 0.0
+    detector.sweep(tallies, 31.0)
+    assert tallies[0].ejected_at is None
+    assert not tallies[0].on_trial

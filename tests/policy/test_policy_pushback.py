@@ -5,8 +5,9 @@ from google.rpc import error_details_pb2, status_pb2
 from hypothesis import given
 from hypothesis import strategies as some
 
+from mesh.details import DETAILS
 from mesh.errors import CallFailed, Code
-from mesh.policy.pushback import DETAILS, Pushback, pushback
+from mesh.policy.pushback import Pushback, pushback
 
 
 def failure(data):

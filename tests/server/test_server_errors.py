@@ -9,7 +9,17 @@ import pytest
 from google.rpc import error_details_pb2
 
 from mesh.errors import BulkheadFull, CallFailed, CircuitOpen, Code, StatusError
-from mesh.status import detail, error_info, from_error, from_trailing, retry_after
+from mesh.server.refusal import draining
+from mesh.status import (
+    detail,
+    error_info,
+    from_error,
+    from_status,
+    from_trailing,
+    retry_after,
+    to_status,
+    to_trailing,
+)
 from mesh.store import StoreBusy, StoreError
 from tests.server.echo import Echo, Text
 from tests.server.serving import REFUSED, Serving, drained, failure
@@ -45,6 +55,16 @@ def downstream(code: str) -> grpc.aio.AioRpcError:
     )
 
 
+def relayed(error):
+    """A failed call to another server, which answered so."""
+    return CallFailed(error.code, "secret", trailing=to_trailing(error))
+
+
+def as_received(error):
+    """The same as a handler raises it that wants to pass it on as it came."""
+    return from_status(to_status(error))
+
+
 INTERNAL = "INTERNAL proxyless/INTERNAL: internal error"
 RAISED = [
     (REFUSED, "FAILED_PRECONDITION shop/OUT_OF_STOCK: no stock"),
@@ -60,7 +80,12 @@ RAISED = [
     (downstream("ABORTED"), "ABORTED proxyless/DOWNSTREAM_ABORTED"),
     (downstream("NOT_FOUND"), INTERNAL),
     (downstream("INVALID_ARGUMENT"), INTERNAL),
-    (downstream("UNKNOWN"), INTERNAL),
+    (downstream("UNKNOWN"), "INTERNAL proxyless/DOWNSTREAM_UNKNOWN: internal error"),
+    (downstream("DATA_LOSS"), "INTERNAL proxyless/DOWNSTREAM_DATA_LOSS: internal error"),
+    # What another server says of itself is not said in this one's name, however it is raised.
+    (relayed(draining()), "UNAVAILABLE proxyless/DOWNSTREAM_UNAVAILABLE: a service needed"),
+    (as_received(draining()), "UNAVAILABLE proxyless/DOWNSTREAM_UNAVAILABLE: a service needed"),
+    (relayed(CircuitOpen(2.0)), "UNAVAILABLE proxyless/CIRCUIT_OPEN: a service needed"),
     (CallFailed(Code.UNAVAILABLE, "secret"), "UNAVAILABLE proxyless/DOWNSTREAM_UNAVAILABLE"),
     (CallFailed(Code.NOT_FOUND, "secret"), INTERNAL),
     (StoreError("/secret/orders.db", "disk is full"), INTERNAL),

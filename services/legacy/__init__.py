@@ -1,1 +1,0 @@
-"""The shop of before: an HTTP service that the gateway strangles, route by route."""

@@ -1,1 +1,0 @@
-create index reviews_by_article on reviews (sku, written);
