@@ -23,6 +23,11 @@ from gateway.together import Together
 from gateway.workers import inherited, orphaned, supervise
 from mesh.errors import PolicyError
 
+if sys.platform == "win32":
+    from asyncio import run
+else:  # a tenth less to do per request than asyncio's own loop
+    from uvloop import run
+
 
 def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(
@@ -36,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
             discovery.from_environment()
             _strangler(told, Together())
             return asyncio.run(supervise(given, told.host, told.port, told.workers, _say))
-        asyncio.run(_serve(told))
+        run(_serve(told))
     except (Usage, ListenError, discovery.DiscoveryError) as error:
         print(f"gateway: {error}", file=sys.stderr)
         return 2

@@ -17,7 +17,7 @@ from contextlib import aclosing
 from http import HTTPStatus
 from typing import Any
 
-from gateway import docs, openapi, websocket
+from gateway import docs, head, openapi, websocket
 from gateway.catalog import Catalog, Entry
 from gateway.cors import Cors
 from gateway.exchange import (
@@ -29,6 +29,7 @@ from gateway.exchange import (
     Receive,
     Scope,
     Send,
+    too_many_headers,
 )
 from gateway.guard import Guard
 from gateway.invalid import Invalid
@@ -44,6 +45,9 @@ log = logging.getLogger(__name__)
 
 # No sniffing: what says JSON is never run as a page.
 ALWAYS: RawHeaders = [(b"x-content-type-options", b"nosniff"), (b"server", b"proxyless")]
+
+
+SERVER_METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 
 
 class App:
@@ -116,6 +120,8 @@ class App:
         await receive()  # websocket.connect
 
         async def open_socket(exchange: Exchange) -> Answer:
+            if not self._cors.same_or_allowed(exchange):
+                raise websocket.foreign()
             entry, _ = self._route(exchange)
             self._take_stream(exchange, entry)
             if not (isinstance(entry, Served) and websocket.serves(entry)):
@@ -130,8 +136,10 @@ class App:
         finally:
             self._streams -= exchange.streams
         if answer.status != HTTPStatus.OK:  # refused before it was opened
-            head = {"status": answer.status, "headers": [*answer.headers, *ALWAYS]}
-            await send({"type": "websocket.http.response.start", **head})
+            # A proxy that takes it for opened must not pass a request through what it takes for it.
+            headers = [*answer.headers, *ALWAYS, (b"connection", b"close")]
+            start = {"status": answer.status, "headers": headers}
+            await send({"type": "websocket.http.response.start", **start})
             await send({"type": "websocket.http.response.body", "body": answer.body})
 
     async def _answer(
@@ -161,22 +169,20 @@ class App:
 
     def _check(self, exchange: Exchange) -> None:
         """Limits before any work; who asks whether the gateway is well is always told."""
+        exchange.head_bytes = head.size(exchange.scope)
         if exchange.path in self._own:
             return
         if self._serving > self.limits.requests:
             raise _full("requests")
-        if sum(len(k) + len(v) for k, v in exchange.headers) > self.limits.header_bytes:
-            raise problem(
-                Code.INVALID_ARGUMENT,
-                f"the headers are larger than {self.limits.header_bytes} bytes",
-                reason="HEADERS_TOO_LARGE",
-                http=431,
-            )
+        if exchange.head_bytes > self.limits.header_bytes:
+            raise too_many_headers(self.limits.header_bytes)
 
     async def _dispatch(self, exchange: Exchange) -> Answer:
         own = self._own.get(exchange.path)
         if own is not None:
             return self._serve_own(exchange, own)
+        if exchange.path == "*":  # OPTIONS of the server itself
+            return Answer(HTTPStatus.NO_CONTENT, [(b"allow", SERVER_METHODS)])
         try:
             entry, segments = self._route(exchange)
         except WrongMethod as error:

@@ -39,6 +39,16 @@ class Cors:
             and bool(exchange.header(b"access-control-request-method"))
         )
 
+    def same_or_allowed(self, exchange: Exchange) -> bool:
+        """
+        Whether who opens a WebSocket may read it: browsers ask nobody, but say whose page it is.
+
+        Who is no browser sends no Origin.
+        """
+        origin = exchange.header(b"origin")
+        own = origin.partition("://")[2]
+        return not origin or own == exchange.header(b"host") or bool(self.origins & {origin, ANY})
+
     def headers(self, exchange: Exchange, answer: Answer) -> RawHeaders:
         """What an answer says beside its own headers."""
         if not self.origins:

@@ -31,9 +31,11 @@ JSON: RawHeaders = [(b"content-type", b"application/json")]
 # "application/x-www-form-urlencoded" is what `curl -d` says, whatever it sends.
 JSON_TYPES = frozenset({"", "application/json", "text/json", "application/x-www-form-urlencoded"})
 NDJSON_TYPES = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
-# How much of a body that is too large is read past the limit, and for how long.
+# What gRPC servers take as metadata unless they are told otherwise, less what it adds itself.
+METADATA_BYTES = 7 * 1024
 # So much a compressed body may hold whatever its ratio.
 INFLATED_BYTES = 64 * 1024
+# How much of a body that is too large is read past the limit, and for how long.
 LINGER_BYTES = 32 * 1024 * 1024
 LINGER_SECONDS = 1.0
 
@@ -55,8 +57,8 @@ class Exchange:
     """A request as it came, and what can be asked of it."""
 
     __slots__ = (
-        *("_receive", "headers", "limits", "method", "path", "principal", "query", "scope"),
-        *("saying", "stopping", "streams"),
+        *("_receive", "head_bytes", "headers", "limits", "method", "path", "principal", "query"),
+        *("saying", "scope", "stopping", "streams"),
     )
 
     def __init__(
@@ -70,6 +72,8 @@ class Exchange:
         self.headers: RawHeaders = scope["headers"]
         self.limits = limits
         self.stopping = stopping
+        # How large the headers are, once they are looked at.
+        self.head_bytes = 0
         # Who asks, once gateway.guard has found out; "" is nobody in particular.
         self.principal = ""
         # What the calls made for it say of who asks.
@@ -101,6 +105,9 @@ class Exchange:
         found = headers.metadata(self.headers, self.client)
         if self.saying is not None:
             found.extend(self.saying())
+        # gRPC would say RESOURCE_EXHAUSTED, which is 429, to what it has no room for.
+        if self.head_bytes > METADATA_BYTES / 2 and headers.size(found) > METADATA_BYTES:
+            raise too_many_headers(METADATA_BYTES)
         return found
 
     def timeout(self, default: float | None) -> float | None:
@@ -204,8 +211,10 @@ class Exchange:
         encoding = self.header(b"content-encoding").strip().lower()
         if encoding in ("", "identity"):
             return body
-        if encoding != "gzip":
-            raise unsupported(f"content-encoding {encoding!r} is not read here")
+        if encoding not in ("gzip", "x-gzip"):  # "equivalent to "gzip"" -- RFC 9110 8.4.1.3
+            raise unsupported(
+                f"content-encoding {encoding!r} is not read here", ("accept-encoding", "gzip")
+            )
         limit = min(
             self.limits.body_bytes, max(INFLATED_BYTES, len(body) * self.limits.inflate_ratio)
         )
@@ -279,5 +288,16 @@ def too_large(limit: int) -> Problem:
     )
 
 
-def unsupported(message: str) -> Problem:
-    return problem(Code.INVALID_ARGUMENT, message, reason="UNSUPPORTED_MEDIA_TYPE", http=415)
+def too_many_headers(limit: int) -> Problem:
+    return problem(
+        Code.INVALID_ARGUMENT,
+        f"the headers are larger than {limit} bytes",
+        reason="HEADERS_TOO_LARGE",
+        http=431,
+    )
+
+
+def unsupported(message: str, *headers: tuple[str, str]) -> Problem:
+    return problem(
+        Code.INVALID_ARGUMENT, message, reason="UNSUPPORTED_MEDIA_TYPE", http=415, headers=headers
+    )

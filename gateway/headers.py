@@ -76,16 +76,29 @@ def metadata(headers: Iterable[tuple[bytes, bytes]], client: str) -> Metadata:
     return found
 
 
+def size(metadata: Metadata) -> int:
+    """How large gRPC says it is: HPACK counts 32 bytes more an entry (RFC 7541 4.1)."""
+    return sum(
+        32 + len(name) + (len(value) * 4 // 3 if name.endswith("-bin") else len(value))
+        for name, value in metadata
+    )
+
+
 def timeout(headers: Iterable[tuple[bytes, bytes]]) -> float | None:
     """Grpc-Timeout in seconds; None when it is not given."""
+    found: str | None = None
     for name, raw in headers:
         if name.lower() == b"grpc-timeout":
             text = _value("grpc-timeout", raw)
-            match = _TIMEOUT.fullmatch(text)
-            if match is None:
-                raise Invalid(f"{shown(text)} is not a timeout like 500m", "grpc-timeout")
-            return int(match[1]) * _UNITS[match[2]]
-    return None
+            if found is not None and text != found:
+                raise Invalid("is given twice", "grpc-timeout", "INVALID_HEADER")
+            found = text
+    if found is None:
+        return None
+    match = _TIMEOUT.fullmatch(found)
+    if match is None:
+        raise Invalid(f"{shown(found)} is not a timeout like 500m", "grpc-timeout")
+    return int(match[1]) * _UNITS[match[2]]
 
 
 def response(*metadata: Sequence[tuple[str, str | bytes]] | None) -> list[tuple[bytes, bytes]]:

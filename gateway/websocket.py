@@ -147,3 +147,12 @@ def not_a_socket() -> Problem:
         reason="NO_WEBSOCKET",
         http=400,
     )
+
+
+def foreign() -> Problem:
+    """What a page of another origin is told, unless CORS lets it in."""
+    return problem(
+        Code.PERMISSION_DENIED,
+        "pages of this origin may not open it",
+        reason="ORIGIN_NOT_ALLOWED",
+    )

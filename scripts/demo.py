@@ -1,7 +1,8 @@
 """
-The whole shop on this machine: `scripts/demo [--state DIR] [--check] [--free-ports] [--verbose]`.
+The whole shop on this machine: `scripts/demo [--state DIR] [--check] [--legacy] [--free-ports]`.
 
     scripts/demo            runs until Ctrl-C or SIGTERM, then stops in reverse order: exit 0
+    scripts/demo --legacy   the same with the shop of before, whose routes move to the new one
     scripts/demo --check    tells the whole story by itself on free ports: exit 0, or 1 if it fails
 
 State (databases, logs) is kept in DIR, .demo/ unless told; --check forgets its own.  Exit 2, with
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from discovery import DiscoveryError
+from scripts.stage import strangler
 from scripts.stage.child import Died
 from scripts.stage.guide import guide
 from scripts.stage.preflight import Unfit, hold
@@ -61,6 +63,7 @@ def main(arguments: list[str]) -> int:
     parser = _Parser(prog="scripts/demo", description="The shop on the mesh.")
     parser.add_argument("--state", type=Path, help="where databases and logs are kept: .demo/")
     parser.add_argument("--check", action="store_true", help="tell the whole story, exit 0 or 1")
+    parser.add_argument("--legacy", action="store_true", help="with an old shop to be strangled")
     parser.add_argument("--free-ports", action="store_true", help="take no port that is known")
     parser.add_argument("--verbose", action="store_true", help="show what every program prints")
     asked = parser.parse_args(arguments)
@@ -72,7 +75,7 @@ def main(arguments: list[str]) -> int:
             what = (
                 check(supervisor, state)
                 if asked.check
-                else serve(supervisor, state, free=asked.free_ports)
+                else serve(supervisor, state, free=asked.free_ports, legacy=asked.legacy)
             )
             interrupted = 130 if asked.check else 0
             return asyncio.run(_until_signalled(what, supervisor, interrupted))
@@ -99,9 +102,9 @@ def _state(asked: Path | None, *, temporary: bool) -> Iterator[Path]:
             yield Path(made)
 
 
-async def serve(supervisor: Supervisor, state: Path, *, free: bool) -> int:
+async def serve(supervisor: Supervisor, state: Path, *, free: bool, legacy: bool) -> int:
     """Run until cancelled."""
-    async with running(supervisor, state, free=free) as demo:
+    async with running(supervisor, state, free=free, legacy=legacy) as demo:
         print("\n" + _guide(demo), flush=True)
         try:
             await asyncio.Event().wait()
@@ -127,6 +130,7 @@ def _guide(demo: Demo) -> str:
         state=_short(demo.state),
         seconds=demo.seconds,
         memory=demo.megabytes(),
+        strangler=strangler.guide(demo) if "legacy" in demo.supervisor.children else "",
     )
 
 

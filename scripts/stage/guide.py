@@ -47,23 +47,27 @@ def guide(
     state: str,
     seconds: float,
     memory: float | None,
+    strangler: str = "",
 ) -> str:
     """The text; `addresses` is name of an instance -> where it listens."""
     grpcurl = parts.find("grpcurl")
-    return GUIDE.format(
-        gateway=gateway,
-        registry=registry.address,
-        registry_name=registry.name,
-        settings=_settings(registry),
-        instances="".join(f"  {name:15} {where}\n" for name, where in addresses.items()),
-        orders=addresses["orders-1"],
-        state=state,
-        seconds=seconds,
-        memory=f", {memory:.0f} MB (PSS)" if memory is not None else "",
-        grpcurl=grpcurl or "grpcurl",
-        grpcurl_note="" if grpcurl else " (grpcurl is not installed: scripts/parts fetches it)",
-        python=python(),
-    ).strip("\n")
+    return (
+        GUIDE.format(
+            gateway=gateway,
+            registry=registry.address,
+            registry_name=registry.name,
+            settings=_settings(registry),
+            instances="".join(f"  {name:15} {where}\n" for name, where in addresses.items()),
+            orders=addresses["orders-1"],
+            state=state,
+            seconds=seconds,
+            memory=f", {memory:.0f} MB (PSS)" if memory is not None else "",
+            grpcurl=grpcurl or "grpcurl",
+            grpcurl_note="" if grpcurl else " (grpcurl is not installed: scripts/parts fetches it)",
+            python=python(),
+        ).strip("\n")
+        + strangler
+    )
 
 
 def _settings(registry: Registry) -> str:

@@ -26,6 +26,7 @@ HOST = "127.0.0.1"
 REGISTRY_PORT = 8500
 GATEWAY_PORT = 8080
 ADMIN_PORT = 8081
+LEGACY_PORT = 8090
 INSTANCES = {"orders": 2, "payments": 2, "inventory": 2, "notifications": 1}
 PORTS = {"orders": 50051, "payments": 50052, "inventory": 50053, "notifications": 50054}
 # Threads of the C library take an arena each; a few are enough for processes of this size.
@@ -95,15 +96,34 @@ def services(where: Registry, state: Path, *, free: bool) -> list[Program]:
     return programs
 
 
-def gateway(where: Registry, environ: Mapping[str, str], *, free: bool) -> Program:
-    """The gateway with the shop's pages."""
+def legacy(state: Path, *, free: bool) -> Program:
+    """The old shop, which the gateway strangles."""
+    port = free_port() if free else LEGACY_PORT
+    require_free(port, "the old shop", "")
+    command = _module("services.legacy", f"--port={port}")
+    return Program("legacy", command, {**LEAN, "DATABASE_URL": f"sqlite:///{state / 'legacy'}.db"})
+
+
+def gateway(
+    where: Registry,
+    environ: Mapping[str, str],
+    *,
+    free: bool,
+    more: Mapping[str, str] | None = None,
+) -> Program:
+    """The gateway with the shop's pages, told `more` beside."""
     port = _port(environ, "GATEWAY_PORT", GATEWAY_PORT, free=free)
     require_free(port, "the gateway", " (GATEWAY_PORT=... chooses another)")
     admin = _port(environ, "GATEWAY_ADMIN_PORT", ADMIN_PORT, free=free)
     require_free(admin, "the gateway's admin port", " (GATEWAY_ADMIN_PORT=... chooses another)")
     command = _module("gateway", f"--port={port}", "--pages=services.edge.pages")
-    environment = {**LEAN, **where.environment, "GATEWAY_ADMIN_PORT": str(admin)}
+    environment = {**LEAN, **where.environment, "GATEWAY_ADMIN_PORT": str(admin), **(more or {})}
     return Program("gateway", command, environment)
+
+
+def admin_url(program: Program) -> str:
+    """Where the gateway's admin port is."""
+    return f"http://{HOST}:{program.environment['GATEWAY_ADMIN_PORT']}"
 
 
 def instance(program: Program) -> str:

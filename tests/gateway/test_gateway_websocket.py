@@ -8,6 +8,10 @@ from typing import Any
 import aiohttp
 import pytest
 
+import discovery
+from gateway.cors import Cors
+from tests.gateway.scripted import Notifications, running, serving, until
+
 PATH = "/v1/notifications:subscribe"
 
 
@@ -53,3 +57,34 @@ async def test_a_client_that_leaves_cancels_the_rpc(shop: Any) -> None:
     await socket.close()
 
     await asyncio.wait_for(shop.notifications.left.wait(), 5)
+
+
+@pytest.mark.parametrize(
+    ("origin", "allowed", "opened"),
+    [
+        ("{url}", (), True),
+        ("https://shop.example", (), False),
+        ("https://shop.example", ("https://shop.example",), True),
+        ("https://shop.example", ("*",), True),
+        ("null", (), False),
+    ],
+)
+async def test_a_page_of_another_origin_opens_no_socket_unless_cors_lets_it(
+    request: pytest.FixtureRequest, origin: str, allowed: tuple[str, ...], opened: bool
+) -> None:
+    """Browsers ask nobody before they open a WebSocket: the Origin is all there is."""
+    async with (
+        discovery.connect(f"memory://{request.node.nodeid}") as registry,
+        running(registry, "notifications", Notifications()),
+        serving(registry, cors=Cors(allowed)) as (gateway, url, http),
+    ):
+        await until(lambda: gateway.app.catalog.ready)
+        headers = {
+            "Connection": "Upgrade",
+            "Upgrade": "websocket",
+            "Sec-WebSocket-Version": "13",
+            "Sec-WebSocket-Key": "A" * 22 + "==",
+            "Origin": origin.format(url=url),
+        }
+        async with http.get(url + PATH, headers=headers) as response:
+            assert response.status == (101 if opened else 403)

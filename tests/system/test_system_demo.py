@@ -62,11 +62,11 @@ def _runs(pid: int) -> bool:
 class Running:
     """A demo that has printed its guide."""
 
-    def __init__(self, state: Path, log: Path) -> None:
+    def __init__(self, state: Path, log: Path, *arguments: str) -> None:
         self._log = log
         with log.open("w") as output:
             self.process = subprocess.Popen(
-                [*COMMAND, "--free-ports", "--state", str(state)],
+                [*COMMAND, "--free-ports", "--state", str(state), *arguments],
                 env=environment(),
                 stdout=output,
                 stderr=output,
@@ -97,8 +97,8 @@ class Running:
 
 
 @contextmanager
-def demo(state: Path, log: Path) -> Iterator[Running]:
-    running = Running(state, log)
+def demo(state: Path, log: Path, *arguments: str) -> Iterator[Running]:
+    running = Running(state, log, *arguments)
     try:
         yield running
     finally:

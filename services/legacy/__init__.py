@@ -1,0 +1,1 @@
+"""The shop of before: an HTTP service that the gateway strangles, route by route."""

@@ -1,0 +1,1 @@
+create index reviews_by_article on reviews (sku, written);

@@ -1,0 +1,109 @@
+"""
+The old shop's HTTP, in its own words.
+
+    GET  /v1/products?page_size=&page_token=      GET /v1/products/{sku}
+    GET  /v1/products/{sku}/reviews               POST the same: {"stars": 5, "text": "..."}
+
+Its products look much like the new shop's, since the same pages show both; but numbers are
+numbers, what is empty is left out, and each has a shelf.  Errors are {"error": "..."}.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from functools import partial
+from typing import Any
+
+from aiohttp import web
+
+from mesh.store import Database, Transaction
+from services.legacy import store
+from services.legacy.domain import Article, NotUnderstood, Review, review
+
+MOST_BYTES = 64 * 1024
+USUAL_PAGE = 50
+LARGEST_PAGE = 1000
+
+
+class OldShop:
+    """The handlers, on an entered database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def application(self) -> web.Application:
+        application = web.Application(client_max_size=MOST_BYTES)
+        application.router.add_get("/v1/products", self.products)
+        application.router.add_get("/v1/products/{sku}", self.product)
+        application.router.add_get("/v1/products/{sku}/reviews", self.reviews)
+        application.router.add_post("/v1/products/{sku}/reviews", self.write)
+        return application
+
+    async def products(self, request: web.Request) -> web.Response:
+        asked = request.query.get("page_size") or request.query.get("pageSize") or "0"
+        if not (asked.isascii() and asked.isdigit() and len(asked) < 10):
+            return _refused(400, "page_size: a whole number")
+        size = min(int(asked) or USUAL_PAGE, LARGEST_PAGE)
+        after = request.query.get("page_token") or request.query.get("pageToken") or ""
+        found = await self._database.read(
+            partial(store.listed, after=after, limit=size + 1),
+        )
+        body: dict[str, Any] = {"products": [_shown(article) for article in found[:size]]}
+        if len(found) > size:
+            body["nextPageToken"] = found[size - 1].sku
+        return web.json_response(body)
+
+    async def product(self, request: web.Request) -> web.Response:
+        article = await self._database.read(partial(store.load, sku=request.match_info["sku"]))
+        return _missing() if article is None else web.json_response(_shown(article))
+
+    async def reviews(self, request: web.Request) -> web.Response:
+        sku = request.match_info["sku"]
+        if await self._database.read(partial(store.load, sku=sku)) is None:
+            return _missing()
+        found = await self._database.read(partial(store.reviews, sku=sku))
+        return web.json_response({"reviews": [_told(each) for each in found]})
+
+    async def write(self, request: web.Request) -> web.Response:
+        sku = request.match_info["sku"]
+        try:
+            written = review(sku, await request.json())
+        except (json.JSONDecodeError, UnicodeDecodeError):
+            return _refused(400, "the body is not JSON")
+        except NotUnderstood as error:
+            return _refused(400, str(error))
+
+        async def keep(tx: Transaction) -> bool:
+            if await store.load(tx, sku) is None:
+                return False
+            await store.keep(tx, str(uuid.uuid4()), written, time.time_ns())
+            return True
+
+        if not await self._database.transaction(keep):
+            return _missing()
+        return web.json_response(_told(written), status=201)
+
+
+def _shown(article: Article) -> dict[str, Any]:
+    units, cents = divmod(article.cents, 100)
+    return {
+        "productId": article.sku,
+        "title": article.name,
+        "price": {"currencyCode": article.currency, "units": units, "nanos": cents * 10_000_000},
+        "available": article.stock,
+        "shelf": article.shelf,
+    }
+
+
+def _told(each: Review) -> dict[str, Any]:
+    return {"stars": each.stars, "text": each.text, "author": each.author}
+
+
+def _missing() -> web.Response:
+    return _refused(404, "no such product")
+
+
+def _refused(status: int, why: str) -> web.Response:
+    return web.json_response({"error": why}, status=status)
