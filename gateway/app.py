@@ -102,6 +102,7 @@ class App:
         except ClientGone:
             log.debug("%s: the client left", exchange.path)
         finally:
+            exchange.close()
             self._streams -= exchange.streams
 
     def _patient(self, send: Send) -> Send:

@@ -57,8 +57,8 @@ class Exchange:
     """A request as it came, and what can be asked of it."""
 
     __slots__ = (
-        *("_receive", "head_bytes", "headers", "limits", "method", "path", "principal", "query"),
-        *("saying", "scope", "stopping", "streams"),
+        *("_look", "_receive", "head_bytes", "headers", "limits", "method", "path", "principal"),
+        *("query", "saying", "scope", "stopping", "streams"),
     )
 
     def __init__(
@@ -81,6 +81,8 @@ class Exchange:
         # Whether it holds one of the places for streams.
         self.streams = False
         self._receive = receive
+        # Who looks whether the client leaves, once somebody has to.
+        self._look: asyncio.Task[None] | None = None
 
     def header(self, name: bytes) -> str:
         """The header's values, joined; "" when it is not there. `name` is in small letters."""
@@ -251,19 +253,18 @@ class Exchange:
         watch: asyncio.Task[None] | None = None
         gone = False
 
-        async def look() -> None:
+        def left(look: asyncio.Task[None]) -> None:
             nonlocal gone
-            if body_read is not None:
-                await body_read.wait()
-            while (await self._receive())["type"] != "http.disconnect":
-                pass
-            gone = True
-            if here is not None:
+            if here is not None and not look.cancelled():
+                gone = True
                 here.cancel()
 
         def start() -> None:
             nonlocal watch
-            watch = loop.create_task(look())
+            if self._look is None:
+                self._look = loop.create_task(self._leave(body_read))
+            watch = self._look
+            watch.add_done_callback(left)
 
         timer = loop.call_later(self.limits.leave_seconds if after is None else after, start)
         try:
@@ -275,7 +276,24 @@ class Exchange:
         finally:
             timer.cancel()
             if watch is not None:
-                watch.cancel()
+                watch.remove_done_callback(left)
+
+    async def _leave(self, body_read: asyncio.Event | None) -> None:
+        """
+        Return once the client has left.
+
+        There is one such look for the whole request: granian takes the client of a receive that
+        was cancelled for gone, and would say so to the next.
+        """
+        if body_read is not None:
+            await body_read.wait()
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+    def close(self) -> None:
+        """The request is over: nobody looks for its client any more."""
+        if self._look is not None:
+            self._look.cancel()
 
 
 def too_large(limit: int) -> Problem:

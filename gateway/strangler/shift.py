@@ -208,7 +208,10 @@ class Shift:
         began = self._monotonic()
 
         async def ask_new() -> Answer:
-            return await twin.served(copy, segments)
+            try:
+                return await twin.served(copy, segments)
+            finally:
+                copy.close()
 
         def asked(status: int) -> None:
             self._called(Outcome(status), began)
