@@ -229,7 +229,7 @@ class _Build:
         if self.balanced:
             yield balancing(memory.pool, clock)
         if (breaker := rules.breaker) is not None:
-            yield breaking_each(lambda call: memory.circuit(call, breaker), clock)
+            yield breaking_each(memory.circuit, breaker, clock)
         if rules.attempt_timeout is not None:
             yield timing(rules.attempt_timeout, clock)
         if self.emit is not None:

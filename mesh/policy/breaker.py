@@ -109,24 +109,33 @@ class Breaker:
 
 def breaking(circuit: Circuit, clock: Callable[[], float]) -> Layer:
     """One circuit for all calls that come by: a guard around a single destination."""
-    return breaking_each(lambda _: circuit, clock)
+    return breaking_each(lambda *_: circuit, circuit.rule, clock)
 
 
-def breaking_each(circuit_of: Callable[[Call], Circuit], clock: Callable[[], float]) -> Layer:
+def breaking_each(
+    circuit_of: Callable[[Call, Breaker], Circuit], rule: Breaker, clock: Callable[[], float]
+) -> Layer:
     """A circuit for each call's own destination, on the true final status."""
 
     def layer(call: Call, inner: Inner) -> Steps:
-        circuit, now = circuit_of(call), clock()
-        with circuit.admit(now) as admission:
-            try:
-                reply = yield from inner(call)
-            except CallFailed as failure:
-                rule, allowed = circuit.rule, call.remaining(now)
-                sign = sign_of(failure, allowed, codes=rule.codes, floor=rule.floor)
-                if sign is not Sign.SILENT:
-                    admission.report(clock(), ok=sign is not Sign.ILL)
-                raise
-            admission.report(clock(), ok=True)
-            return reply
+        circuit, began = circuit_of(call, rule), clock()
+        epoch = circuit.admit(began)
+        try:
+            reply = yield from inner(call)
+        except CallFailed as failure:
+            sign = sign_of(failure, call.remaining(began), codes=rule.codes, floor=rule.floor)
+            if sign is Sign.SILENT:
+                circuit.give_back(epoch)
+            else:
+                now = clock()
+                circuit.record(epoch, now, now - began, ok=sign is not Sign.ILL)
+            raise
+        except BaseException:
+            # Refused below, or nobody waits any more: the server was not heard.
+            circuit.give_back(epoch)
+            raise
+        now = clock()
+        circuit.record(epoch, now, now - began, ok=True)
+        return reply
 
     return layer

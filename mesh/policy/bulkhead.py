@@ -13,10 +13,6 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
-
-from msgspec import Struct
 
 from mesh.call import Call
 from mesh.errors import BulkheadFull
@@ -46,78 +42,61 @@ class Compartment:
     def __init__(self, rule: Bulkhead) -> None:
         self.rule = rule
         self.in_flight = 0
-        self._queue: deque[Place] = deque()
+        self._queue: deque[Signal] = deque()
 
     @property
     def waiting(self) -> int:
         return len(self._queue)
 
-    def enter(self) -> Place:
-        """A place, taken already or in the queue; BulkheadFull when there is neither."""
+    def enter(self) -> Signal | None:
+        """
+        Take a place, to be given back by `leave`; BulkheadFull when there is none.
+
+        A signal is a place in the queue: it is set when it becomes one inside.
+        """
         if self.in_flight < self.rule.limit:
             self.in_flight += 1
-            return Place(self, taken=True)
+            return None
         if len(self._queue) >= self.rule.queue:
             raise BulkheadFull(f"{self.in_flight} calls are in flight, {self.waiting} wait")
-        place = Place(self, signal=Signal())
-        self._queue.append(place)
-        return place
+        turn = Signal()
+        self._queue.append(turn)
+        return turn
+
+    def leave(self, turn: Signal | None) -> None:
+        """Give back what `enter` gave, whether a place inside or in the queue."""
+        if turn is None or turn.is_set:
+            self.in_flight -= 1
+            if self._queue:
+                self._admit()
+        else:
+            self._queue.remove(turn)
 
     def resize(self, rule: Bulkhead) -> None:
         """Put another rule in force: who waits may get in, who is in stays in."""
         self.rule = rule
         self._admit()
 
-    def leave(self, place: Place) -> None:
-        """Give up `place`, whether it was taken or not; places call this."""
-        if place.taken:
-            place.taken = False
-            self.in_flight -= 1
-            if self._queue:
-                self._admit()
-        elif place in self._queue:
-            self._queue.remove(place)
-
     def _admit(self) -> None:
         while self._queue and self.in_flight < self.rule.limit:
-            place = self._queue.popleft()
             # Taken before anybody is woken: a call cancelled just now still gives it back.
             self.in_flight += 1
-            place.taken = True
-            if place.signal is not None:
-                place.signal.set()
-
-
-class Place(Struct, eq=False):
-    """One call's place in a compartment, given back by `with`."""
-
-    compartment: Compartment
-    taken: bool = False
-    # Set when a place in the queue becomes one inside.
-    signal: Signal | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.compartment.leave(self)
+            self._queue.popleft().set()
 
 
 def bounding(compartment: Compartment) -> Layer:
     """Let a call in when there is room, refuse it before any work is done for it otherwise."""
 
     def layer(call: Call, inner: Inner) -> Steps:
-        with compartment.enter() as place:
-            if place.signal is not None:
-                yield Wait(place.signal, compartment.rule.wait)
+        turn = compartment.enter()
+        try:
+            if turn is not None:
+                yield Wait(turn, compartment.rule.wait)
                 # Not the answer decides: the place may have come just after the time was up.
-                if not place.taken:
+                if not turn.is_set:
                     raise BulkheadFull(f"no place within {compartment.rule.wait:g} s")
             return (yield from inner(call))
+        finally:
+            compartment.leave(turn)
 
     return layer

@@ -16,10 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum, auto
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
-
-from msgspec import Struct
+from typing import TYPE_CHECKING
 
 from mesh.errors import CircuitOpen, PolicyError
 from mesh.policy.window import CountWindow, TimeWindow, Total, Window
@@ -144,13 +141,15 @@ class Circuit:
             return self._admitted < self.rule.probes
         return self.state is not FORCED_OPEN
 
-    def admit(self, now: float) -> Admission:
+    def admit(self, now: float) -> int:
         """
-        Let one call through, or raise CircuitOpen.
+        Let one call through, or raise CircuitOpen; the epoch to `record` its outcome with.
 
-        Entered, the admission is told how the call went; leaving without a report (the caller gave
-        up, or the answer says nothing) gives a probe's permit back.
+        A call without an outcome (its caller gave up, or the answer says nothing) must `give_back`
+        its epoch: it may be a probe's permit.
         """
+        if self.state is CLOSED:
+            return self._epoch
         if not self.admits(now):
             raise CircuitOpen(self.retry_after(now))
         if self.state is OPEN:
@@ -159,7 +158,7 @@ class Circuit:
             # All probes so far were given back: the time for an answer runs from this one.
             self._reopens = now + self.rule.probe_seconds
         self._admitted += 1
-        return Admission(self, self._epoch, now)
+        return self._epoch
 
     def set(self, state: State, now: float) -> None:
         """Put the circuit into a state by hand; CLOSED gives it back to the rule."""
@@ -170,7 +169,7 @@ class Circuit:
         self._fire(event, now)
 
     def record(self, epoch: int, now: float, seconds: float, *, ok: bool) -> None:
-        """Take in how a call of `epoch` went; admissions call this."""
+        """Take in how a call of `epoch` went, and how long it took."""
         # An answer sent before the last transition decides nothing.
         if epoch != self._epoch or self.state is DISABLED:
             return
@@ -186,7 +185,7 @@ class Circuit:
                 self._fire(Event.MEND, now)
             return
         self._streak = self._streak + 1 if failed else 0
-        tripped = rule.failures is not None and self._streak >= rule.failures
+        tripped = failed and rule.failures is not None and self._streak >= rule.failures
         if self._window is not None:
             bad = self._window.add(now, failed=failed, slow=slow)
             tripped = tripped or (bad and rule.trips(self._window.total(now)))
@@ -194,8 +193,8 @@ class Circuit:
             self._fire(Event.TRIP, now)
 
     def give_back(self, epoch: int) -> None:
-        """Take back the permit of a call that never said how it went; admissions call this."""
-        if epoch == self._epoch:
+        """Take back the permit of a call that never said how it went."""
+        if self.state is HALF_OPEN and epoch == self._epoch:
             self._admitted -= 1
 
     def _settle(self, now: float) -> None:
@@ -224,31 +223,3 @@ class Circuit:
                 self._window.clear()
         if self._changed is not None and self.state is not before:
             self._changed(before, self.state)
-
-
-class Admission(Struct, eq=False):
-    """One call let through, which reports how it went."""
-
-    circuit: Circuit
-    epoch: int
-    since: float
-    unreported: bool = True
-
-    def __enter__(self) -> Self:
-        return self
-
-    def report(self, now: float, *, ok: bool) -> None:
-        """Say how the call went; the first report counts."""
-        if self.unreported:
-            self.unreported = False
-            self.circuit.record(self.epoch, now, now - self.since, ok=ok)
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self.unreported:
-            self.unreported = False
-            self.circuit.give_back(self.epoch)

@@ -23,10 +23,13 @@ class Total(NamedTuple):
     slow: int = 0
 
 
+NOTHING = Total()
+
+
 class Window(Protocol):
     """What happened lately."""
 
-    def add(self, now: float, *, failed: bool, slow: bool) -> bool:
+    def add(self, now: float, *, failed: bool = False, slow: bool = False) -> bool:
         """Record a call; whether any in the window is failed or slow: most often none is."""
         ...
 
@@ -44,7 +47,7 @@ class CountWindow:
         self._marks = bytearray(size)
         self._next = self._filled = self._failures = self._slow = 0
 
-    def add(self, now: float, *, failed: bool, slow: bool) -> bool:
+    def add(self, now: float, *, failed: bool = False, slow: bool = False) -> bool:
         """Record a call in the place of the oldest."""
         place, marks = self._next, self._marks
         old = marks[place]
@@ -64,51 +67,64 @@ class CountWindow:
 
 
 class TimeWindow:
-    """The last `seconds`, forgotten a slice at a time; sums are kept, so that asking is cheap."""
+    """The last `seconds`, forgotten a slice at a time; the present slice is apart: it is counted."""
 
-    __slots__ = ("_ends", "_present", "_slice", "_slices", "_sums", "_width")
+    __slots__ = (
+        "_bad",
+        "_calls",
+        "_ends",
+        "_failures",
+        "_past",
+        "_slice",
+        "_slices",
+        "_slow",
+        "_width",
+    )
 
     def __init__(self, seconds: float, slices: int = SLICES) -> None:
         self._width = seconds / slices
-        self._slices = [[0, 0, 0] for _ in range(slices)]
-        self._sums = [0, 0, 0]
-        # The number of the present slice, itself, and when it ends.
+        # The number of the present slice, and when it ends.
         self._slice = 0
-        self._present = self._slices[0]
         self._ends = self._width
+        self._slices = [NOTHING] * slices
+        self.clear()
 
-    def add(self, now: float, *, failed: bool, slow: bool) -> bool:
+    def add(self, now: float, *, failed: bool = False, slow: bool = False) -> bool:
         """Record a call in the slice of `now`."""
         if now >= self._ends:
             self._roll(now)
-        counts, sums = self._present, self._sums
-        counts[0] += 1
-        sums[0] += 1
+        self._calls += 1
         if failed:
-            counts[1] += 1
-            sums[1] += 1
+            self._failures += 1
+            self._bad = True
         if slow:
-            counts[2] += 1
-            sums[2] += 1
-        return sums[1] > 0 or sums[2] > 0
+            self._slow += 1
+            self._bad = True
+        return self._bad
 
     def total(self, now: float) -> Total:
         if now >= self._ends:
             self._roll(now)
-        return Total(*self._sums)
+        calls, failures, slow = self._past
+        return Total(calls + self._calls, failures + self._failures, slow + self._slow)
 
     def clear(self) -> None:
-        for counts in (self._sums, *self._slices):
-            counts[:] = (0, 0, 0)
+        self._slices = [NOTHING] * len(self._slices)
+        self._begin()
 
     def _roll(self, now: float) -> None:
-        """Forget the slices that time has passed over."""
+        """Close the present slice, and forget those that time has passed over."""
         count, present = len(self._slices), int(now / self._width)
-        for past in range(max(self._slice + 1, present - count + 1), present + 1):
-            counts = self._slices[past % count]
-            for which, number in enumerate(counts):
-                self._sums[which] -= number
-            counts[:] = (0, 0, 0)
-        self._slice = max(self._slice, present)
-        self._present = self._slices[self._slice % count]
-        self._ends = (self._slice + 1) * self._width
+        if present > self._slice:
+            self._slices[self._slice % count] = Total(self._calls, self._failures, self._slow)
+            for past in range(max(self._slice + 1, present - count + 1), present + 1):
+                self._slices[past % count] = NOTHING
+            self._slice = present
+            self._ends = (present + 1) * self._width
+            self._begin()
+
+    def _begin(self) -> None:
+        """Count a slice from nothing, over the sum of those before it."""
+        self._calls = self._failures = self._slow = 0
+        self._past = Total(*(sum(counts) for counts in zip(*self._slices, strict=True)))
+        self._bad = self._past.failures > 0 or self._past.slow > 0
