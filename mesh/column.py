@@ -29,7 +29,7 @@ from random import Random
 
 from discovery.model import Endpoint, Snapshot
 from mesh.balance.lease import balancing
-from mesh.balance.pool import Lease, Pool
+from mesh.balance.pool import Member, Pool
 from mesh.call import Call
 from mesh.flow import Inner, Layer, Signal, Steps, stack
 from mesh.policy.adaptive import shedding
@@ -95,8 +95,8 @@ class Memory:
         """Set when a pick that failed could succeed now; another one takes its place then."""
         return self.pool.changed
 
-    def pick(self, call: Call, now: float) -> Lease | None:
-        """A lease (a context manager) on one endpoint; None: wait for `changed`."""
+    def pick(self, call: Call, now: float) -> Member | None:
+        """Whom to ask with the next attempt; None: wait for `changed`."""
         return self.pool.pick(call, now)
 
     def in_flight(self, endpoint_id: str) -> int:
@@ -106,14 +106,14 @@ class Memory:
 
     def circuit(self, call: Call, rule: Breaker) -> Circuit:
         """The circuit of the call's endpoint and method; without endpoint, of its method."""
-        endpoint, method = call.endpoint, call.method
+        endpoint, name = call.endpoint, call.method.name
         member = self.pool.members.get(endpoint.id) if endpoint is not None else None
         circuits = member.circuits if member is not None else self._circuits
-        circuit = circuits.get(method.name)
+        circuit = circuits.get(name)
         if circuit is None or (circuit.rule is not rule and circuit.rule != rule):
-            name = endpoint.id if endpoint is not None else ""
-            circuit = self._make(name, method.name, rule, streams=method.streams_replies)
-            circuits[method.name] = circuit
+            where = endpoint.id if endpoint is not None else ""
+            circuit = self._make(where, name, rule, streams=call.method.streams_replies)
+            circuits[name] = circuit
         return circuit
 
     def _make(self, endpoint: str, method: str, rule: Breaker, *, streams: bool) -> Circuit:

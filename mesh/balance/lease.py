@@ -1,7 +1,7 @@
 """
 Balancing: an endpoint for each attempt, waited for while that can help.
 
-    pick --> lease --> inner call --> given back          in flight is counted, whatever happens
+    pick --> in flight --> inner call --> given back      in flight is counted, whatever happens
       \\--> nobody yet --> Wait(pool.changed) --> pick    bounded by `patience`, queue by `QUEUE`
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mesh.balance.pool import Lease, Pool
+from mesh.balance.pool import Pool
 from mesh.call import Call
 from mesh.errors import CallFailed, NoEndpoint
 from mesh.flow import Inner, Layer, Steps, Wait
@@ -20,24 +20,30 @@ QUEUE = 1000
 
 def balancing(pool: Pool, clock: Callable[[], float], patience: float = 5.0) -> Layer:
     """
-    Lease an endpoint for each attempt and tell the pool how it went.
+    Take an endpoint for each attempt and tell the pool how it went.
 
     `patience` is for how many seconds a call waits for the first endpoint to become ready; a call
     with wait_for_ready waits as long as its deadline lets it.
     """
 
     def layer(call: Call, inner: Inner) -> Steps:
-        lease = pool.pick(call, clock()) or (yield from _wait(pool, call, clock, patience))
-        call.endpoint = endpoint = lease.member.endpoint
-        call.tried.append(endpoint.id)
-        with lease:
-            try:
-                reply = yield from inner(call)
-            except CallFailed as failure:
-                pool.failed(lease, failure, clock(), call.remaining(lease.since))
-                raise
-            pool.answered(lease, clock())
-            return reply
+        began = clock()
+        member = pool.pick(call, began)
+        if member is None:
+            member, began = yield from _wait(pool, call, clock, patience)
+        lasting = call.method.streams_replies
+        call.endpoint = member.endpoint
+        call.tried.append(member.id)
+        member.begin(began, lasting)
+        try:
+            reply = yield from inner(call)
+        except CallFailed as failure:
+            pool.failed(member, call, failure, began, clock())
+            raise
+        finally:
+            member.end(lasting)
+        pool.answered(member, call, began, clock())
+        return reply
 
     return layer
 
@@ -53,8 +59,9 @@ def _wait(pool: Pool, call: Call, clock: Callable[[], float], patience: float) -
             if left is not None and left <= 0:
                 raise NoEndpoint(f"no endpoint became ready within {patience:g} s")
             yield Wait(pool.changed, left)
-            lease: Lease | None = pool.pick(call, clock())
-            if lease is not None:
-                return lease
+            now = clock()
+            member = pool.pick(call, now)
+            if member is not None:
+                return member, now
     finally:
         pool.waiting -= 1

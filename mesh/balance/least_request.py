@@ -44,7 +44,7 @@ class LeastRequest:
 class Choices:
     """Draws members by lot and compares their loads."""
 
-    __slots__ = ("_choices", "_load", "_members", "_rng")
+    __slots__ = ("_choices", "_load", "_members", "_pairs", "_rng")
 
     def __init__(
         self,
@@ -54,22 +54,27 @@ class Choices:
         load: Callable[[Member, Call, float], float],
     ) -> None:
         self._members = tuple(members)
+        # How many ordered pairs of two distinct members there are.
+        self._pairs = len(members) * (len(members) - 1)
         self._rng = rng
         self._choices = choices
         self._load = load
 
     def pick(self, call: Call, now: float, shunned: Collection[str] = NOBODY) -> Member | None:
         members: Sequence[Member] = self._members
+        pairs = self._pairs
         if shunned:
             members = [member for member in members if member.id not in shunned]
-        count = len(members)
-        if count < 2:
+            pairs = len(members) * (len(members) - 1)
+        if not pairs:
             return members[0] if members else None
         if self._choices > 2:
-            drawn = self._rng.sample(members, min(self._choices, count))
+            drawn = self._rng.sample(members, min(self._choices, len(members)))
             return min(drawn, key=lambda member: self._load(member, call, now))
-        first = int(self._rng.random() * count)
-        second = int(self._rng.random() * (count - 1))
+        # One throw of the dice for both: a pair's number is first x (count - 1) + second.
+        others = len(members) - 1
+        pair = int(self._rng.random() * pairs)
+        first, second = pair // others, pair % others
         one, other = members[first], members[second + (second >= first)]
         return other if self._load(other, call, now) < self._load(one, call, now) else one
 

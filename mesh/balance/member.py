@@ -90,6 +90,20 @@ class Member:
         circuit = self.circuits.get(method)
         return circuit is None or circuit.state is CLOSED or circuit.admits(now)
 
+    def begin(self, now: float, lasting: bool) -> None:
+        """An attempt is on its way; `end` it.  A stream of replies is lasting: it is not awaited."""
+        self.in_flight += 1
+        if not lasting:
+            if not self.awaited:
+                self.heard = now
+            self.awaited += 1
+
+    def end(self, lasting: bool) -> None:
+        """The attempt is over, whatever came of it."""
+        self.in_flight -= 1
+        if not lasting:
+            self.awaited -= 1
+
     def answered(self, method: str, now: float) -> None:
         """It has answered, well or with a status that shows it at work."""
         self.heard = now

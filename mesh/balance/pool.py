@@ -1,12 +1,12 @@
 """
-The pool: everyone whom one client may ask, and a lease on one of them for each attempt.
+The pool: everyone whom one client may ask, and whom it asks next.
 
     publish(snapshot) --+                          zone             slow     split
     set_ready(id, ok) --+--> stale --> at a pick: ------> the well ------> ------> rule.picker()
     an ejection ends  --+                                 of them   start   by tag      |
-                                              lease = pick(call, now)  <----------------+
+                                             member = pick(call, now)  <----------------+
 
-`pick` never blocks: it returns a lease, or None where waiting for `changed` can help, or raises
+`pick` never blocks: it returns a member, or None where waiting for `changed` can help, or raises
 NoEndpoint or CircuitOpen.  A pool reads no clock and is not thread-safe: its driver holds the lock.
 """
 
@@ -15,10 +15,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
-from types import TracebackType
-from typing import Self
-
-from msgspec import Struct
 
 from discovery.model import Endpoint, Health, Snapshot
 from mesh.balance.least_request import LeastRequest
@@ -133,31 +129,33 @@ class Pool:
 
     # -- picking
 
-    def pick(self, call: Call, now: float) -> Lease | None:
+    def pick(self, call: Call, now: float) -> Member | None:
         """
-        A lease on an endpoint for one attempt; it is one nobody tried yet for this call, if any.
+        Whom to ask with one attempt: somebody nobody tried yet for this call, if there is one.
 
         None says to wait for `changed`: no snapshot came yet, or someone is still connecting, or
         the call waits for ready.
         """
         if self._stale or now >= self._due:
             self._rebuild(now)
-        picker, method = self._picker, call.method.name
+        picker = self._picker
         member = picker.pick(call, now) if picker is not None else None
         if picker is None or member is None:
             self._refuse(call)
             return None
-        lasting = call.method.streams_replies
-        if not call.tried and member.admits(method, now):
-            return Lease(member, now, method, lasting)
+        if not call.tried and member.admits(call.method.name, now):
+            return member
+        return self._pick_another(picker, call, now)
+
+    def _pick_another(self, picker: Picker, call: Call, now: float) -> Member:
+        """One who was not tried; then anyone but the last; then, if need be, the last again."""
         closed: set[str] = set()
         soonest: float | None = None
-        # First whoever was not tried; then anyone but the last; then, if need be, the last again.
         for avoided in (set(call.tried), set(call.tried[-1:]), set[str]()):
             while (member := picker.pick(call, now, avoided | closed)) is not None:
-                circuit = member.circuits.get(method)
+                circuit = member.circuits.get(call.method.name)
                 if circuit is None or circuit.admits(now):
-                    return Lease(member, now, method, lasting)
+                    return member
                 closed.add(member.id)
                 wait = circuit.retry_after(now)
                 soonest = wait if soonest is None else min(soonest, wait)
@@ -172,34 +170,37 @@ class Pool:
         what = f"none of {known} endpoints can be reached" if known else "no endpoint is known"
         raise NoEndpoint(f"{self.snapshot.service}: {what}")
 
-    # -- what leases report
+    # -- what attempts report
 
-    def answered(self, lease: Lease, now: float) -> None:
-        """The endpoint answered with OK."""
-        member = lease.member
-        if self._timed and not lease.lasting:
-            member.latency.add(now - lease.since, now)
-        member.answered(lease.method, now)
-        member.tally.add(ok=True)
+    def answered(self, member: Member, call: Call, began: float, now: float) -> None:
+        """It answered with OK."""
+        if self._timed and not call.method.streams_replies:
+            member.latency.add(now - began, now)
+        member.answered(call.method.name, now)
+        member.tally.succeeded()
 
-    def failed(self, lease: Lease, failure: CallFailed, now: float, allowed: float | None) -> None:
-        """The attempt failed; `allowed` is how many seconds the call had left when it began."""
-        member, sign = lease.member, sign_of(failure, allowed)
+    def failed(
+        self, member: Member, call: Call, failure: CallFailed, began: float, now: float
+    ) -> None:
+        """The attempt that began then has failed."""
+        sign, method = sign_of(failure, call.remaining(began)), call.method.name
         if failure.processed is Processed.REFUSED:
             self._leaving(member)
         if sign is Sign.SILENT:
             return
         if self._timed and failure.code is not Code.UNAVAILABLE:
             # Refusing is fast, so it says nothing of how fast work is.
-            member.latency.add(now - lease.since, now)
+            member.latency.add(now - began, now)
         if sign is Sign.WELL:
-            member.answered(lease.method, now)
+            member.answered(method, now)
         elif sign is Sign.BEYOND:
-            member.failed_beyond(lease.method, now)
+            member.failed_beyond(method, now)
         else:
             member.failed(now)
-        if sign is not Sign.ILL or self._detector is None:
-            member.tally.add(ok=sign is not Sign.ILL)
+        if sign is not Sign.ILL:
+            member.tally.succeeded()
+        elif self._detector is None:
+            member.tally.failed()
         elif self._detector.failed(member.tally, self._tallies(), now):
             self.stir()
 
@@ -274,36 +275,3 @@ class Pool:
         if split is None:
             return balance.picker(candidates, rng)
         return split.picker(candidates, rng, lambda members: balance.picker(members, rng))
-
-
-class Lease(Struct, eq=False):
-    """One attempt's claim on one endpoint: in flight from `with` to its end, whatever happens."""
-
-    member: Member
-    since: float
-    method: str = ""
-    # A stream of replies, as long as it likes: nobody can say that its answer is late.
-    lasting: bool = False
-
-    @property
-    def endpoint(self) -> Endpoint:
-        return self.member.endpoint
-
-    def __enter__(self) -> Self:
-        member = self.member
-        member.in_flight += 1
-        if not self.lasting:
-            if not member.awaited:
-                member.heard = self.since
-            member.awaited += 1
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.member.in_flight -= 1
-        if not self.lasting:
-            self.member.awaited -= 1

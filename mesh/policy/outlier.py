@@ -111,15 +111,16 @@ class Tally:
         self.on_trial = False
         self.spared_until = 0.0
 
-    def add(self, *, ok: bool) -> None:
-        """Count one answer."""
-        if ok:
-            self.successes += 1
-            self.streak = 0
-            self.on_trial = False
-        else:
-            self.failures += 1
-            self.streak += 1
+    def succeeded(self) -> None:
+        """Count an answer that shows a server at work."""
+        self.successes += 1
+        self.streak = 0
+        self.on_trial = False
+
+    def failed(self) -> None:
+        """Count any other."""
+        self.failures += 1
+        self.streak += 1
 
 
 class Detector:
@@ -160,7 +161,7 @@ class Detector:
 
     def failed(self, tally: Tally, tallies: Sequence[Tally], now: float) -> bool:
         """Count a failure; True when it ejects the endpoint on the spot."""
-        tally.add(ok=False)
+        tally.failed()
         enough = self.rule.consecutive_errors
         if enough is None or tally.ejected_at is not None:
             return False

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from random import Random
 
 from discovery.model import Endpoint
 from mesh.balance.least_request import LeastRequest
 from mesh.balance.member import HEAVIEST, LATE, LONGEST_AVOIDED, Member
-from mesh.balance.pool import Lease
 from mesh.call import Call, Idempotency, Method
 
 READ = Idempotency.NO_SIDE_EFFECTS
@@ -20,6 +21,13 @@ def member(name: str, *, in_flight: int = 0, failures: int = 0) -> Member:
     for _ in range(failures):
         made.failed(0.0)
     return made
+
+
+@contextmanager
+def asked(member: Member, now: float, *, lasting: bool = False) -> Iterator[None]:
+    member.begin(now, lasting)
+    yield
+    member.end(lasting)
 
 
 def share(first: Member, *others: Member, now: float = 0.0, latency: bool = False) -> float:
@@ -73,7 +81,7 @@ def test_it_counts_with_latency_too() -> None:
 def test_who_is_silent_while_calls_wait_looks_busier_the_longer_it_lasts() -> None:
     """A hung server has few calls in flight: only what it does not say gives it away."""
     hung, busy = member("hung"), member("busy", in_flight=3)
-    with Lease(hung, 0.0, CALL.method.name):
+    with asked(hung, 0.0):
         assert share(hung, busy, now=LATE) == 300
         assert share(hung, busy, now=3.5 * LATE) == 0
         hung.answered(CALL.method.name, 3.5 * LATE)
@@ -83,14 +91,14 @@ def test_who_is_silent_while_calls_wait_looks_busier_the_longer_it_lasts() -> No
 
 def test_a_stream_may_be_as_silent_as_it_likes() -> None:
     watched, other = member("watched"), member("other", in_flight=2)
-    with Lease(watched, 0.0, CALL.method.name, lasting=True):
+    with asked(watched, 0.0, lasting=True):
         assert share(watched, other, now=3600.0) == 300
 
 
 def test_silence_is_counted_from_the_first_call_after_a_rest() -> None:
     rested, other = member("rested"), member("other", in_flight=2)
     rested.answered(CALL.method.name, 0.0)
-    with Lease(rested, 60.0, CALL.method.name):
+    with asked(rested, 60.0):
         assert share(rested, other, now=60.0) == 300
 
 
@@ -112,7 +120,7 @@ def test_who_comes_back_from_an_ejection_gets_one_call_until_it_answers() -> Non
     back, busy = member("back"), member("busy", in_flight=9)
     back.tally.on_trial = True
     assert share(back, busy) == 300
-    with Lease(back, 0.0, CALL.method.name):
+    with asked(back, 0.0):
         assert share(back, busy) == 0
 
 

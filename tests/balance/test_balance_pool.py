@@ -5,6 +5,7 @@ from random import Random
 import pytest
 
 from discovery.model import Endpoint, Health, Snapshot
+from mesh.balance.lease import balancing
 from mesh.balance.least_request import LeastRequest
 from mesh.balance.pool import Arrangement, Pool
 from mesh.balance.slow_start import SlowStart
@@ -13,8 +14,10 @@ from mesh.balance.subset import Subset
 from mesh.balance.zones import Zones
 from mesh.call import Call, Idempotency, Method
 from mesh.errors import CallFailed, Code, NoEndpoint
+from mesh.flow import stack
 from mesh.policy.outlier import Outlier
 from mesh.telemetry.events import EndpointEjected, EndpointReturned, EndpointsChanged
+from mesh.testing import Clock
 
 GET = Method("/test/Get", idempotency=Idempotency.NO_SIDE_EFFECTS)
 DOWN = CallFailed(Code.UNAVAILABLE)
@@ -37,15 +40,15 @@ def pool_of(*names, endpoints=None, ready=True, heard=None, **rules):
 
 
 def asked(pool, now=0.0, count=40):
-    return {pool.pick(Call(GET), now).member.id for _ in range(count)}
+    return {pool.pick(Call(GET), now).id for _ in range(count)}
 
 
 def fail(pool, name, now=0.0, times=1):
     for _ in range(times):
         others = [each for each in pool.members if each != name]
-        lease = pool.pick(Call(GET, tried=others), now)
-        assert lease.member.id == name
-        pool.failed(lease, DOWN, now, None)
+        member = pool.pick(Call(GET, tried=others), now)
+        assert member.id == name
+        pool.failed(member, Call(GET), DOWN, now, now)
 
 
 def test_only_who_is_ready_is_asked():
@@ -56,12 +59,15 @@ def test_only_who_is_ready_is_asked():
 
 def test_who_left_is_not_asked_and_its_calls_in_flight_end_in_peace():
     pool = pool_of("a", "b")
-    with pool.pick(Call(GET, tried=["b"]), 0.0) as lease:
-        assert lease.member.id == "a"
-        pool.publish(Snapshot("test", (endpoint("b"),)))
-        assert asked(pool) == {"b"}
-        assert lease.member.in_flight == 1
-    assert lease.member.in_flight == 0
+    member = pool.members["a"]
+    steps = stack(balancing(pool, Clock()))(call := Call(GET, tried=["b"]))
+    next(steps)
+    assert call.endpoint.id == "a"
+    pool.publish(Snapshot("test", (endpoint("b"),)))
+    assert asked(pool) == {"b"}
+    assert member.in_flight == 1
+    steps.close()
+    assert member.in_flight == 0
 
 
 def test_an_endpoint_that_moved_is_a_new_one():
@@ -185,7 +191,7 @@ def test_a_split_goes_by_tag():
     )
     assert asked(pool) == {"a"}
     call = Call(GET, metadata=(("x-version", "v2"),))
-    assert pool.pick(call, 0.0).member.id == "v"
+    assert pool.pick(call, 0.0).id == "v"
 
 
 # -- zones

@@ -129,7 +129,7 @@ def test_failures_in_a_row_eject_at_once():
 def test_an_answer_in_between_begins_the_row_anew():
     detector, tallies = detector_of(Outlier(consecutive_errors=2))
     detector.failed(tallies[0], tallies, 0.0)
-    tallies[0].add(ok=True)
+    tallies[0].succeeded()
     assert not detector.failed(tallies[0], tallies, 0.0)
 
 
@@ -152,7 +152,7 @@ def test_enforcement_of_nothing_only_tells():
         ),
     )
     detector, tallies = detector_of(rule, hosts=1, heard=heard)
-    tallies[0].add(ok=False)
+    tallies[0].failed()
     detector.sweep(tallies, 10.0)
     assert tallies[0].ejected_at is None
     assert heard == [EndpointEjected("e0", "failure_percentage", 0.0, "enforcement_percentage")]
