@@ -24,7 +24,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from random import Random
 
 from discovery.model import Endpoint, Snapshot
@@ -51,7 +50,7 @@ from mesh.policy.timing import timing
 from mesh.telemetry.events import CircuitChanged, Emit, unheard
 
 Clock = Callable[[], float]
-# The columns of so many methods are kept ready; those of more are built when they are called.
+# The columns of so many methods are kept ready; with more, all are built anew.
 METHODS = 4096
 
 
@@ -158,6 +157,23 @@ class Memory:
         self.pool.stir()
 
 
+class Columns(dict[str, Inner]):
+    """The columns of a target, by its methods' paths: a method's is built when first asked for."""
+
+    def __init__(self, build: Callable[[str], Inner]) -> None:
+        super().__init__()
+        self._build = build
+
+    def __missing__(self, method: str) -> Inner:
+        if len(self) >= METHODS:
+            self.clear()
+        self[method] = inner = self._build(method)
+        return inner
+
+    def __call__(self, call: Call) -> Steps:
+        return self[call.method.name](call)
+
+
 def column(
     policy: Policy | None,
     memory: Memory,
@@ -166,23 +182,22 @@ def column(
     rng: Random,
     emit: Emit | None = None,
     balanced: bool = True,
-) -> Inner:
+) -> Columns:
     """
     The flow of every call to a target: ``drive(column(...)(call), ...)``.
 
     Not `balanced`, it chooses no endpoint: for guards, and for channels of somebody else's.
     Without a policy, it is Policy.production(); without `emit`, nobody observes.
     """
-    policy = policy or Policy.production()
-    memory.adopt(policy, rng, emit or unheard)
+    rules = policy or Policy.production()
+    memory.adopt(rules, rng, emit or unheard)
 
-    @lru_cache(maxsize=METHODS)
-    def inner_of(method: str) -> Inner:
-        scope = policy.scope(method)
-        inner = stack(*_Build(policy, scope, memory, clock, rng, emit, balanced).layers())
-        return _patient(inner) if policy.rules_of(scope).wait_for_ready else inner
+    def build(method: str) -> Inner:
+        scope = rules.scope(method)
+        inner = stack(*_Build(rules, scope, memory, clock, rng, emit, balanced).layers())
+        return _patient(inner) if rules.rules_of(scope).wait_for_ready else inner
 
-    return lambda call: inner_of(call.method.name)(call)
+    return Columns(build)
 
 
 def _patient(inner: Inner) -> Inner:

@@ -115,7 +115,7 @@ def new_call(
     given: Metadata = tuple(metadata) if metadata else ()
     deadline = None if timeout is None or timeout >= FOREVER else monotonic() + timeout
     key = contract.key_of(request, keyed, given) if given or keyed else None
-    return Call(method, request, given, deadline, bool(wait_for_ready), key)
+    return Call(method, request, given, deadline, wait_for_ready is True, key)
 
 
 class UnaryUnary(MultiCallable, grpc.aio.UnaryUnaryMultiCallable[Any, Any]):

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Generator
-from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
@@ -38,29 +37,29 @@ Sent = tuple[Any, "Link | None", "asyncio.Future[None] | None"]
 class Outcome(grpc.aio.Call):
     """The state of one call: pending, then replied, failed or cancelled, once."""
 
-    # What most calls never change stays with the class: making a call is on everyone's way.
-    _done = False
+    # What a call that goes well never reads stays with the class: making one is on everyone's way.
     _cancelled = False
+    _lent = _recalled = False
     _reply: Any = None
     # What the caller is told instead of a reply.
     _error: BaseException | None = None
     # grpc's own call that brought the reply, if any did.
     _inner: Any = None
-    # Where the flow stands, when it has begun before anybody drives it.
-    _step: Step | None = None
-    # The task that runs the flow: our own, or the one that awaits the call (`lent`).
-    _task: asyncio.Task[Any] | None = None
-    _lent = False
-    _recalled = False
-    _callbacks: tuple[DoneCallback, ...] = ()
-    _waiters: tuple[asyncio.Future[None], ...] = ()
 
     def __init__(self, multi: Method, call: Call, options: dict[str, Any]) -> None:
         self._multi = multi
         self._call = call
         self._options = options
-        self._steps = multi.channel.flow(call)
-        multi.channel.active.add(self)
+        self._done = False
+        # Where the flow stands, when it has begun before anybody drives it.
+        self._step: Step | None = None
+        # The task that runs the flow: our own, or the one that awaits the call (`lent`).
+        self._task: asyncio.Task[Any] | None = None
+        self._callbacks: tuple[DoneCallback, ...] = ()
+        self._waiters: tuple[asyncio.Future[None], ...] = ()
+        channel = multi.channel
+        self._steps = channel.flow(call)
+        channel.active.add(self)
 
     # -- the conversation
 
@@ -100,9 +99,10 @@ class Outcome(grpc.aio.Call):
             return
         self._done, self._reply, self._error = True, reply, error
         self._multi.channel.active.discard(self)
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+        if self._waiters:
+            for waiter in self._waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
         if self._callbacks:
             callbacks, self._callbacks = self._callbacks, ()
             for callback in callbacks:
@@ -204,35 +204,42 @@ class Outcome(grpc.aio.Call):
 class UnaryUnaryCall(Outcome, grpc.aio.UnaryUnaryCall[Any, Any]):
     """One request, one reply."""
 
-    # The first attempt, from when it was sent until somebody drives the flow.
-    _first: Sent | None = None
-    _soon: asyncio.Handle | None = None
-
     def __init__(self, multi: Method, call: Call, options: dict[str, Any]) -> None:
         Outcome.__init__(self, multi, call, options)
-        begun = None
+        # The first attempt, from when it was sent until somebody drives the flow.
+        self._first: Sent | None = None
+        self._soon: asyncio.Handle | None = None
         try:
             self._step = step = next(self._steps)
         except MeshError as refusal:
             self._settle(error=status.surface(refusal))
             return
+        begun = None
         if type(step) is Attempt:
             try:
                 begun = multi.begin_now(step.call, call.request, options)
             except CallFailed:
-                begun = None  # nothing was sent; the flow hears of it once it is driven
-        if begun is None:
-            self._soon = multi.channel.loop.call_soon(self._go_on)
-        else:
+                pass  # nothing was sent; the flow hears of it once it is driven
+        if begun is not None:
             self._first = self._sent(begun)
+        else:
+            self._soon = multi.channel.soon(self._go_on)
 
     def __await__(self) -> Generator[Any, None, Any]:
         if self._task is None and not self._done:
             if self._soon is not None:
                 self._soon.cancel()
-            self._task, self._lent = asyncio.current_task(), True
+            self._task, self._lent = asyncio.current_task(self._multi.channel.loop), True
             return self._run().__await__()
         return self._joined().__await__()
+
+    async def settled(self) -> None:
+        """Wait for the end, however it is; whoever gives up waiting cancels the call."""
+        try:
+            await self
+        except Exception:
+            if not self._done:
+                raise
 
     def cancel(self) -> bool:
         if not super().cancel():
@@ -254,14 +261,15 @@ class UnaryUnaryCall(Outcome, grpc.aio.UnaryUnaryCall[Any, Any]):
         if link is None:
             return inner, None, None
         ended = self._multi.channel.loop.create_future()
-        inner.add_done_callback(partial(self._attempt_ended, ended))
-        return inner, link, ended
 
-    def _attempt_ended(self, ended: asyncio.Future[None], _: Any) -> None:
-        if not ended.done():
-            ended.set_result(None)
-        if self._task is None:
-            self._go_on()
+        def end(_: Any) -> None:
+            if not ended.done():
+                ended.set_result(None)
+            if self._task is None:
+                self._go_on()
+
+        inner.add_done_callback(end)
+        return inner, link, ended
 
     async def _attempt(self, call: Call) -> Any:
         sent, self._first = self._first, None

@@ -11,7 +11,7 @@ the links, the event loop.  Assigning `policy` swaps the column for the calls th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from time import monotonic
@@ -236,6 +236,10 @@ class Channel(grpc.aio.Channel):
             await self._changed.wait()
 
     # -- what stubs call
+
+    def soon(self, callback: Callable[[], None]) -> asyncio.Handle:
+        """Run `callback` in the next turn of the loop."""
+        return self.loop.call_soon(callback)
 
     def contracts(self, path: str, kind: Kind) -> tuple[Method, bool]:
         """What is known of a method, and whether its requests carry a key; see contract.read."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from random import Random
 from time import monotonic
 
@@ -32,14 +33,14 @@ def flows(
 ) -> Inner:
     """The flow of every call to a target, whatever its kind."""
     policy = policy or Policy.production()
-    rng = Random()
-    endless = column(
-        without_timeouts(policy), memory, clock=clock, rng=rng, emit=emit, balanced=balanced
+    make = partial(
+        column, memory=memory, clock=clock, rng=Random(), emit=emit, balanced=balanced
     )
-    ending = column(policy, memory, clock=clock, rng=rng, emit=emit, balanced=balanced)
+    endless, ending = make(without_timeouts(policy)), make(policy)
 
     def flow(call: Call) -> Steps:
-        return endless(call) if call.method.streams_replies else ending(call)
+        method = call.method
+        return (endless if method.streams_replies else ending)[method.name](call)
 
     return flow
 

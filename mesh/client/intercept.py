@@ -10,7 +10,7 @@ processed: what may have side effects is not repeated.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import grpc.aio
@@ -45,6 +45,9 @@ class _Target:
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
         return asyncio.get_running_loop()
+
+    def soon(self, callback: Callable[[], None]) -> None:
+        """Nothing: who intercepts awaits the call at once."""
 
 
 class _Method:
@@ -86,7 +89,11 @@ class _UnaryUnary(_Interceptor, grpc.aio.UnaryUnaryClientInterceptor):
         self, continuation: Any, client_call_details: Any, request: Any
     ) -> Any:
         method = _Method(self._target, continuation, client_call_details)
-        return UnaryUnaryCall(method, method.call(Kind.UNARY_UNARY, request), {})
+        call = UnaryUnaryCall(method, method.call(Kind.UNARY_UNARY, request), {})
+        # The whole conversation, in grpc's own task for interceptors: no second one, and what
+        # cancels that task cancels the call.
+        await call.settled()
+        return call
 
 
 class _UnaryStream(_Interceptor, grpc.aio.UnaryStreamClientInterceptor):

@@ -8,6 +8,7 @@ certainly not processed it, and when it did stand, nobody can know.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from time import monotonic
 from typing import Any, Protocol
 
@@ -36,6 +37,10 @@ class Calls(Protocol):
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop: ...
+
+    def soon(self, callback: Callable[[], None]) -> asyncio.Handle | None:
+        """Have `callback` run in the next turn, unless somebody awaits the call at once anyway."""
+        ...
 
 
 class Method(Protocol):

@@ -128,14 +128,14 @@ def breaking_each(
                 circuit.give_back(epoch)
             else:
                 now = clock()
-                circuit.record(epoch, now, now - began, ok=sign is not Sign.ILL)
+                circuit.record(epoch, now, now - began, sign is not Sign.ILL)
             raise
         except BaseException:
             # Refused below, or nobody waits any more: the server was not heard.
             circuit.give_back(epoch)
             raise
         now = clock()
-        circuit.record(epoch, now, now - began, ok=True)
+        circuit.record(epoch, now, now - began, True)
         return reply
 
     return layer

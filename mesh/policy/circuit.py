@@ -168,29 +168,32 @@ class Circuit:
             raise PolicyError("circuit.state", state.name, f"is not one of {allowed}")
         self._fire(event, now)
 
-    def record(self, epoch: int, now: float, seconds: float, *, ok: bool) -> None:
+    def record(self, epoch: int, now: float, seconds: float, ok: bool) -> None:
         """Take in how a call of `epoch` went, and how long it took."""
         # An answer sent before the last transition decides nothing.
         if epoch != self._epoch or self.state is DISABLED:
             return
-        rule, failed = self.rule, not ok
+        rule = self.rule
         slow = seconds > rule.slow_seconds and not self._streams
         if self.state is HALF_OPEN:
-            self._answered += 1
-            self._bad += failed
-            self._slow += slow
-            if rule.relapses(self._bad, self._slow):
-                self._fire(Event.RELAPSE, now)
-            elif rule.mends(self._answered, self._bad, self._slow):
-                self._fire(Event.MEND, now)
+            self._record_probe(now, ok, slow)
             return
-        self._streak = self._streak + 1 if failed else 0
-        tripped = failed and rule.failures is not None and self._streak >= rule.failures
-        if self._window is not None:
-            bad = self._window.add(now, failed=failed, slow=slow)
-            tripped = tripped or (bad and rule.trips(self._window.total(now)))
+        self._streak = 0 if ok else self._streak + 1
+        tripped = not ok and rule.failures is not None and self._streak >= rule.failures
+        if self._window is not None and self._window.add(now, not ok, slow):
+            tripped = tripped or rule.trips(self._window.total(now))
         if tripped and self.state is CLOSED:
             self._fire(Event.TRIP, now)
+
+    def _record_probe(self, now: float, ok: bool, slow: bool) -> None:
+        rule = self.rule
+        self._answered += 1
+        self._bad += not ok
+        self._slow += slow
+        if rule.relapses(self._bad, self._slow):
+            self._fire(Event.RELAPSE, now)
+        elif rule.mends(self._answered, self._bad, self._slow):
+            self._fire(Event.MEND, now)
 
     def give_back(self, epoch: int) -> None:
         """Take back the permit of a call that never said how it went."""

@@ -70,7 +70,7 @@ class Acceptance:
 
     def record(self, now: float, *, accepted: bool) -> None:
         """Count a call and whether the server took it."""
-        self._window.add(now, failed=not accepted, slow=False)
+        self._window.add(now, not accepted, False)
 
 
 def throttling(acceptance: Acceptance, clock: Callable[[], float], rng: Random) -> Layer:

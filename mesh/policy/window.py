@@ -29,7 +29,7 @@ NOTHING = Total()
 class Window(Protocol):
     """What happened lately."""
 
-    def add(self, now: float, *, failed: bool = False, slow: bool = False) -> bool:
+    def add(self, now: float, failed: bool, slow: bool) -> bool:
         """Record a call; whether any in the window is failed or slow: most often none is."""
         ...
 
@@ -47,7 +47,7 @@ class CountWindow:
         self._marks = bytearray(size)
         self._next = self._filled = self._failures = self._slow = 0
 
-    def add(self, now: float, *, failed: bool = False, slow: bool = False) -> bool:
+    def add(self, now: float, failed: bool, slow: bool) -> bool:
         """Record a call in the place of the oldest."""
         place, marks = self._next, self._marks
         old = marks[place]
@@ -89,7 +89,7 @@ class TimeWindow:
         self._slices = [NOTHING] * slices
         self.clear()
 
-    def add(self, now: float, *, failed: bool = False, slow: bool = False) -> bool:
+    def add(self, now: float, failed: bool, slow: bool) -> bool:
         """Record a call in the slice of `now`."""
         if now >= self._ends:
             self._roll(now)
