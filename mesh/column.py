@@ -28,7 +28,8 @@ from random import Random
 
 from discovery.model import Endpoint, Snapshot
 from mesh.balance.lease import balancing
-from mesh.balance.pool import Member, Pool
+from mesh.balance.member import Member
+from mesh.balance.pool import Pool
 from mesh.call import Call
 from mesh.flow import Inner, Layer, Signal, Steps, stack
 from mesh.policy.adaptive import shedding

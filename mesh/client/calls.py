@@ -214,12 +214,11 @@ class UnaryUnaryCall(Outcome, grpc.aio.UnaryUnaryCall[Any, Any]):
         except MeshError as refusal:
             self._settle(error=status.surface(refusal))
             return
-        begun = None
-        if type(step) is Attempt:
-            try:
-                begun = multi.begin_now(step.call, call.request, options)
-            except CallFailed:
-                pass  # nothing was sent; the flow hears of it once it is driven
+        try:
+            at_wire = type(step) is Attempt
+            begun = multi.begin_now(step.call, call.request, options) if at_wire else None
+        except CallFailed:
+            begun = None  # nothing was sent; the flow hears of it once it is driven
         if begun is not None:
             self._first = self._sent(begun)
         else:

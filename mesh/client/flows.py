@@ -33,9 +33,7 @@ def flows(
 ) -> Inner:
     """The flow of every call to a target, whatever its kind."""
     policy = policy or Policy.production()
-    make = partial(
-        column, memory=memory, clock=clock, rng=Random(), emit=emit, balanced=balanced
-    )
+    make = partial(column, memory=memory, clock=clock, rng=Random(), emit=emit, balanced=balanced)
     endless, ending = make(without_timeouts(policy)), make(policy)
 
     def flow(call: Call) -> Steps:

@@ -67,7 +67,7 @@ class CountWindow:
 
 
 class TimeWindow:
-    """The last `seconds`, forgotten a slice at a time; the present slice is apart: it is counted."""
+    """The last `seconds`, forgotten a slice at a time; the present one is counted apart."""
 
     __slots__ = (
         "_bad",
