@@ -91,7 +91,7 @@ class Member:
         return circuit is None or circuit.state is CLOSED or circuit.admits(now)
 
     def begin(self, now: float, lasting: bool) -> None:
-        """An attempt is on its way; `end` it.  A stream of replies is lasting: it is not awaited."""
+        """An attempt is on its way; a stream of replies is `lasting`: its answer is not awaited."""
         self.in_flight += 1
         if not lasting:
             if not self.awaited:

@@ -215,8 +215,9 @@ class UnaryUnaryCall(Outcome, grpc.aio.UnaryUnaryCall[Any, Any]):
             self._settle(error=status.surface(refusal))
             return
         try:
-            at_wire = type(step) is Attempt
-            begun = multi.begin_now(step.call, call.request, options) if at_wire else None
+            begun = None
+            if type(step) is Attempt:
+                begun = multi.begin_now(step.call, call.request, options)
         except CallFailed:
             begun = None  # nothing was sent; the flow hears of it once it is driven
         if begun is not None:

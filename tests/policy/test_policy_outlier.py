@@ -225,7 +225,7 @@ def test_who_comes_back_and_fails_goes_again_at_once_and_for_longer():
 def test_who_comes_back_and_answers_is_like_all_others():
     detector, tallies = detector_of(Outlier(consecutive_errors=3))
     back = on_trial(detector, tallies)
-    back.add(ok=True)
+    back.succeeded()
 
     assert [detector.failed(back, tallies, 41.0) for _ in range(3)] == [False, False, True]
 
