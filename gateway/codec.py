@@ -8,18 +8,22 @@ ProtoJSON both ways, from descriptors: JSON values in, messages out, and back.
 Names come in as lowerCamelCase or as the .proto has them and go out as lowerCamelCase; a field
 without presence is always written.  What json_format takes without a right to (a field in both
 spellings, "1_000", a sloppy time) is refused; what it writes is written alike.
+
+    JSON value -> compiled reader -> message       the usual
+                    else -> plan            -> message, or Invalid
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from google.protobuf import message_factory
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError
 
-from gateway import scalars, wellknown
+from gateway import compiled, scalars, wellknown
 from gateway.invalid import Invalid, shown
 from gateway.jsontext import MAX_DEPTH
 from gateway.plan import Plan, ReadMessage
@@ -34,9 +38,21 @@ class Codec:
         self._pool = pool
         self._others = others
         self._plans: dict[str, Plan] = {}
+        self._compiled: dict[str, Callable[[Any], Any] | None] = {}
+        self._writers: dict[str, Callable[[Any], Any]] = {}
 
     def read(self, descriptor: Descriptor, value: Any) -> Any:
         """A new message of the described type that holds what `value` says, or Invalid."""
+        name = descriptor.full_name
+        if name not in self._compiled:
+            self._compiled[name] = compiled.reader(descriptor)
+        if (read := self._compiled[name]) is not None:
+            with suppress(*compiled.UNUSUAL):
+                return read(value)
+        return self.read_as_planned(descriptor, value)
+
+    def read_as_planned(self, descriptor: Descriptor, value: Any) -> Any:
+        """The same without the compiled reader, which only ever agrees."""
         message: Any = message_factory.GetMessageClass(descriptor)()
         self.reader(descriptor)(value, message, MAX_DEPTH)
         if not message.IsInitialized():  # proto2's required fields
@@ -75,6 +91,12 @@ class Codec:
     def writer(self, descriptor: Descriptor) -> Callable[[Any], Any]:
         """What writes a message of this type as a JSON value."""
         name = descriptor.full_name
+        write = self._writers.get(name)
+        if write is None:
+            write = self._writers[name] = self._make_writer(descriptor, name)
+        return write
+
+    def _make_writer(self, descriptor: Descriptor, name: str) -> Callable[[Any], Any]:
         if name in wellknown.TEXT:
             return wellknown.TEXT[name][1]
         if name in wellknown.FREE:
@@ -82,7 +104,7 @@ class Codec:
         if name in wellknown.WRAPPERS:
             write = scalars.writer(descriptor.fields_by_name["value"])
             return (lambda message: message.value) if write is None else lambda m: write(m.value)
-        return self._write_any if name == ANY else self.plan(descriptor).write
+        return self._write_any if name == ANY else compiled.writer(descriptor, self.writer)
 
     def _find(self, type_url: str, *pools: Any) -> Descriptor | None:
         for pool in pools:

@@ -20,6 +20,18 @@ MAX_DEPTH = 100
 
 def loads(text: bytes | str) -> Any:
     """The value that `text` holds, or Invalid."""
+    if isinstance(text, bytes):
+        try:
+            value = _decoder.decode(text)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return loads_strictly(text)  # which knows what to say of it
+        if _no_name_twice(text, value):
+            return value
+    return loads_strictly(text)
+
+
+def loads_strictly(text: bytes | str) -> Any:
+    """The same by a parser that sees each name, at a tenth of the speed."""
     try:
         return json.loads(
             text if isinstance(text, str) else text.decode("utf-8"),
@@ -50,6 +62,28 @@ def dumps(value: Any) -> bytes:
 
 
 _encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder()
+
+
+def _no_name_twice(text: bytes, value: Any) -> bool:
+    """
+    Whether it is certain that no object of `text` has a name twice; `value` is what it holds.
+
+    Each name is followed by a colon, at once unless there is space before some colon.  Then there
+    are as many names as there are `":`, or fewer where a string holds that; as many of them as are
+    left in `value` are all of them.
+    """
+    spaced = b" :" in text or b"\n:" in text or b"\r:" in text or b"\t:" in text
+    nested = type(value) is dict or type(value) is list
+    return not spaced and text.count(b'":') == (_count_names(value) if nested else 0)
+
+
+def _count_names(value: Any) -> int:
+    names = len(value) if type(value) is dict else 0
+    for item in value.values() if type(value) is dict else value:
+        if type(item) is dict or type(item) is list:
+            names += _count_names(item)
+    return names
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

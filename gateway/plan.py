@@ -1,8 +1,9 @@
 """
-How one type of message is read from JSON and written to it, field by field.
+How one type of message is read from JSON, field by field, and what is wrong where it cannot be.
 
-A descriptor is looked at once: its Plan says which reader and which writer each field has.  Types
-hold each other, even themselves, so the plan of a field's type is looked up at its first value.
+A descriptor is looked at once: its Plan says which reader each field has.  Types hold each other,
+even themselves, so the plan of a field's type is looked up at its first value.  What nearly every
+client sends never comes here: gateway.compiled reads it, and writes what goes back.
 """
 
 from __future__ import annotations
@@ -20,48 +21,40 @@ from gateway.invalid import Invalid, shown
 
 _INTEGER_KEY = re.compile(r"0|-?[1-9][0-9]*")
 
-# How a field lies in its message.
-PLAIN, PRESENT, REPEATED, MAP = range(4)
-
 ReadField = Callable[[Any, Message, int], None]
 ReadMessage = Callable[[Any, Any, int], None]
 
 
 @dataclass(frozen=True, slots=True)
 class FieldPlan:
-    """One field: how it is read into its message, and how its value is written."""
+    """One field: how it is read into its message."""
 
     name: str
     json_name: str
-    shape: int
     read: ReadField
-    write: Callable[[Any], Any] | None
     # Whether null is a value (google.protobuf.Value, NullValue) and not the absence of one.
     takes_null: bool
     oneof: str | None
 
 
 class Types(Protocol):
-    """Who knows how the type of a field is read and written: the types."""
+    """Who knows how the type of a field is read: the types."""
 
     def reader(self, descriptor: Descriptor) -> ReadMessage: ...
 
-    def writer(self, descriptor: Descriptor) -> Callable[[Any], Any]: ...
-
 
 class Plan:
-    """How one type of message is read and written, field by field."""
+    """How one type of message is read, field by field."""
 
     def __init__(self) -> None:
         self.fields: dict[str, FieldPlan] = {}
-        self._all: tuple[FieldPlan, ...] = ()
 
     def fill(self, types: Types, descriptor: Descriptor) -> None:
         """Plan each field; a message that holds its own type finds this plan already there."""
-        self._all = tuple(_plan_field(types, field) for field in descriptor.fields)
-        for plan in self._all:
+        plans = [_plan_field(types, field) for field in descriptor.fields]
+        for plan in plans:
             self.fields[plan.name] = plan
-        for plan in self._all:  # a JSON name beats another field's own name
+        for plan in plans:  # a JSON name beats another field's own name
             self.fields[plan.json_name] = plan
 
     def read(self, value: Any, message: Any, depth: int) -> None:
@@ -86,19 +79,6 @@ class Plan:
                 error.under(key)
                 raise
 
-    def write(self, message: Any) -> dict[str, Any]:
-        out: dict[str, Any] = {}
-        for field in self._all:
-            shape, write = field.shape, field.write
-            if shape == PRESENT and not message.HasField(field.name):
-                continue
-            value = getattr(message, field.name)
-            if shape == REPEATED:
-                out[field.json_name] = list(value) if write is None else [write(v) for v in value]
-            else:
-                out[field.json_name] = value if write is None else write(value)
-        return out
-
 
 def is_map(field: FieldDescriptor) -> bool:
     message = field.message_type
@@ -109,22 +89,17 @@ def _plan_field(types: Types, field: Any) -> FieldPlan:
     oneof = field.containing_oneof
     enum = field.enum_type
     message = field.message_type
-    shape: int
     read: ReadField
-    write: Callable[[Any], Any] | None
     if is_map(field):
-        shape, read, write = MAP, _read_map(types, field), _write_map(types, field)
+        read = _read_map(types, field)
     elif field.is_repeated:
-        shape, read, write = REPEATED, _read_list(types, field), _value_writer(types, field)
+        read = _read_list(types, field)
     else:
-        shape = PRESENT if field.has_presence else PLAIN
-        read, write = _read_one(types, field), _value_writer(types, field)
+        read = _read_one(types, field)
     return FieldPlan(
         name=field.name,
         json_name=field.json_name,
-        shape=shape,
         read=read,
-        write=write,
         takes_null=not field.is_repeated
         and (
             (message is not None and message.full_name == "google.protobuf.Value")
@@ -132,19 +107,6 @@ def _plan_field(types: Types, field: Any) -> FieldPlan:
         ),
         oneof=oneof.name if oneof is not None else None,
     )
-
-
-def _value_writer(types: Types, field: Any) -> Callable[[Any], Any] | None:
-    if field.message_type is None:
-        return scalars.writer(field)
-    writer: list[Callable[[Any], Any]] = []
-
-    def write(message: Any) -> Any:  # looked up late: the type may be the one being planned
-        if not writer:
-            writer.append(types.writer(field.message_type))
-        return writer[0](message)
-
-    return write
 
 
 def _message_reader(types: Types, field: Any) -> ReadMessage:
@@ -260,18 +222,3 @@ def _key_reader(field: Any) -> Callable[[str], Any]:
         return scalar(key)
 
     return integer
-
-
-def _write_map(types: Types, field: Any) -> Callable[[Any], Any]:
-    write = _value_writer(types, field.message_type.fields_by_name["value"])
-    booleans = field.message_type.fields_by_name["key"].type == FieldDescriptor.TYPE_BOOL
-
-    def write_map(entries: Any) -> dict[str, Any]:
-        return {
-            (str(key).lower() if booleans else str(key)): (
-                entries[key] if write is None else write(entries[key])
-            )
-            for key in entries
-        }
-
-    return write_map

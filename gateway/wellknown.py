@@ -56,7 +56,7 @@ def write_timestamp(message: Any) -> str:
     if not (_SECONDS["min"] <= seconds <= _SECONDS["max"] and 0 <= nanos < 10**9):
         raise ValueError(f"Timestamp(seconds={seconds}, nanos={nanos}) is no time")
     moment = _EPOCH + dt.timedelta(seconds=seconds)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}".rjust(19, "0") + _fraction(nanos) + "Z"
+    return moment.isoformat()[:19] + _fraction(nanos) + "Z"
 
 
 def read_duration(value: Any, message: Any) -> None:
