@@ -11,7 +11,9 @@ What the gateway is told by its command line and its environment; every setting 
     GATEWAY_JWKS                    file or URL of the keys that bearer tokens are signed with
     GATEWAY_JWT_ISSUER, _AUDIENCE   what a token's iss and aud must be
     MESH_IDENTITY_KEY               a file of secrets, by which services believe who asks
-    GATEWAY_RATE_LIMIT              requests a second for each key or token, as RATE or RATE:BURST
+    GATEWAY_RATE_LIMIT              how often each key, token or address may ask, as 10, 10:20,
+                                    600/min or 10000/d:500 (gateway.rates)
+    GATEWAY_RATES                   a file of rates for some of them, see gateway.rates
     GATEWAY_STRANGLER               a file: routes that move from an old HTTP service, see
                                     gateway.strangler.configuration
     GATEWAY_STRANGLER_STATE         where it is kept how far they are (that file and ".state")
@@ -21,7 +23,6 @@ What the gateway is told by its command line and its environment; every setting 
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -32,6 +33,8 @@ from gateway.cors import Cors
 from gateway.guard import Guard
 from gateway.keys import ApiKeys, KeysError
 from gateway.listen import link
+from gateway.quota import Quota
+from gateway.rates import Rate, Rates, RatesError
 from gateway.serve import Gateway
 from gateway.strangler.configuration import read
 from gateway.workers import MOST, Worker
@@ -39,7 +42,6 @@ from mesh.errors import PolicyError
 from mesh.identity.caller import Verifier
 from mesh.identity.seal import Seal
 from mesh.identity.settings import KEY, IdentityError, seal, verifier
-from mesh.policy.limit import RateLimit
 
 
 class Usage(Exception):
@@ -82,7 +84,7 @@ def settings(arguments: list[str] | None, environ: Mapping[str, str]) -> Setting
     port = _port(asked.port, "the port")
     admin_host = environ.get("GATEWAY_ADMIN_HOST") or "127.0.0.1"
     admin = environ.get("GATEWAY_ADMIN_PORT") or ""
-    workers = _workers(asked.workers)
+    workers, worker = _workers(asked.workers), _worker(asked.worker)
     tokens, sealing = _who(environ)
     if admin == "0" and workers > 1:
         raise Usage("GATEWAY_ADMIN_PORT is 0: workers must know the admin port")
@@ -90,10 +92,10 @@ def settings(arguments: list[str] | None, environ: Mapping[str, str]) -> Setting
         host=asked.host,
         port=port,
         workers=workers,
-        worker=_worker(asked.worker),
+        worker=worker,
         pages=_pages(asked.pages) if asked.pages else None,
         admin=(admin_host, _port(admin, "GATEWAY_ADMIN_PORT")) if admin else None,
-        guard=Guard(_keys(environ), tokens, _rate(environ), seal=sealing),
+        guard=Guard(_keys(environ), tokens, _quota(environ, worker), seal=sealing),
         cors=_cors(environ),
         strangler=_strangler(environ),
     )
@@ -165,13 +167,14 @@ def _strangler(environ: Mapping[str, str]) -> tuple[Path, Path] | None:
     return path, Path(environ.get("GATEWAY_STRANGLER_STATE") or f"{path}.state")
 
 
-def _rate(environ: Mapping[str, str]) -> RateLimit | None:
-    text = environ.get("GATEWAY_RATE_LIMIT") or ""
-    if not text:
-        return None
-    rate, _, burst = text.partition(":")
+def _quota(environ: Mapping[str, str], worker: Worker | None) -> Quota | None:
+    text, path = environ.get("GATEWAY_RATE_LIMIT") or "", environ.get("GATEWAY_RATES") or ""
     try:
-        most = float(rate)
-        return RateLimit(rate=most, burst=int(burst) if burst else max(1, math.ceil(most)))
-    except (ValueError, OverflowError, PolicyError) as error:
-        raise Usage(f"GATEWAY_RATE_LIMIT is {text!r}, not RATE or RATE:BURST") from error
+        usual = Rate.parse(text) if text else None
+    except ValueError as error:
+        raise Usage(f"GATEWAY_RATE_LIMIT: {error}") from error
+    try:
+        rates = Rates.read(Path(path), usual) if path else Rates.parse("", usual)
+    except RatesError as error:
+        raise Usage(f"GATEWAY_RATES: {path}: {error}") from error
+    return Quota(rates, worker.together if worker is not None else None) if rates.rates else None

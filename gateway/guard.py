@@ -7,25 +7,27 @@ Who asks, and how often: API keys, bearer tokens and a rate for each of them.  O
 
 Services learn who asks from the metadata `x-mesh-principal`, which no client can set; a character
 that metadata cannot hold is percent-encoded there.  With a secret that they share with the gateway
-(MESH_IDENTITY_KEY) it is sealed, so that nobody can forge it past the gateway either.  Without keys
-and tokens the rate is for each client address.  The rate is one process's: N workers let N times as
-much through.
+(MESH_IDENTITY_KEY) it is sealed, so that nobody can forge it past the gateway either.
+
+Everybody draws from one bucket: the key's or token's, or the address's where there is neither, or
+one that is not accepted; so who guesses keys is soon told 429.  The address is that of the
+connection, never what X-Forwarded-For says.  The buckets are the gateway's, whatever the number of
+its workers (gateway.quota); a gateway on another machine has its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from time import monotonic
 
 from gateway.exchange import Exchange
 from gateway.keys import ApiKeys
+from gateway.quota import Quota, address
 from gateway.status import Problem, problem
 from mesh.errors import Code, RateLimited
 from mesh.identity.caller import BadToken, Caller, Verifier
 from mesh.identity.jwks import JwksError
 from mesh.identity.seal import PRINCIPAL, Seal
-from mesh.policy.limit import Meter, RateLimit
 
 
 class Guard:
@@ -35,43 +37,49 @@ class Guard:
         self,
         keys: ApiKeys | None = None,
         tokens: Verifier | None = None,
-        rate: RateLimit | None = None,
-        clock: Callable[[], float] = monotonic,
+        quota: Quota | None = None,
         *,
         seal: Seal | None = None,
     ) -> None:
         self._keys = keys
         self._tokens = tokens
-        self._meter = Meter(rate) if rate else None
-        self._clock = clock
+        self._quota = quota
         self._seal = seal
         self._asks = keys is not None or tokens is not None
 
     def shown(self) -> dict[str, object]:
         """What is on, without anything secret."""
-        rule = self._meter.rule if self._meter is not None else None
         return {
             "api_keys": self._keys is not None,
             "tokens": self._tokens is not None,
             "sealed": self._seal is not None,
-            "rate_limit": rule,
+            "rates": self._quota.rates.rates if self._quota is not None else {},
         }
 
     async def admit(self, exchange: Exchange) -> None:
         """Name the exchange's principal, or raise the Problem that it is."""
         if self._asks:
-            exchange.principal = await self._principal(exchange)
-            exchange.saying = partial(self._saying, exchange.principal)
-        if self._meter is not None:
             try:
-                self._meter.take(exchange.principal or exchange.client, self._clock())
-            except RateLimited as error:
-                raise problem(
-                    error.code,
-                    f"too many requests: {error}",
-                    reason=error.reason,
-                    retry_after=error.retry_after or 1.0,
-                ) from None
+                exchange.principal = await self._principal(exchange)
+            except Problem:
+                self._draw(exchange)
+                raise
+            exchange.saying = partial(self._saying, exchange.principal)
+        self._draw(exchange)
+
+    def _draw(self, exchange: Exchange) -> None:
+        """Take a token of whoever it is, or raise the Problem that there is none."""
+        if self._quota is None:
+            return
+        try:
+            self._quota.take(exchange.principal or address(exchange.client))
+        except RateLimited as error:
+            raise problem(
+                error.code,
+                f"too many requests: {error}",
+                reason=error.reason,
+                retry_after=error.retry_after or 1.0,
+            ) from None
 
     def _saying(self, principal: str) -> Sequence[tuple[str, str]]:
         """What calls made for this principal say of it."""

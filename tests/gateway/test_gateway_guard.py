@@ -19,9 +19,10 @@ from gateway.cors import Cors
 from gateway.environment import Usage, settings
 from gateway.guard import Guard
 from gateway.keys import ApiKeys, KeysError
+from gateway.quota import Quota
+from gateway.rates import Rates
 from mesh.identity import Caller, Seal
 from mesh.identity.jwks import Jwks, JwksError
-from mesh.policy.limit import RateLimit
 from tests.gateway.scripted import Notifications, Orders, Shop, running, serving, until
 
 jwt = pytest.importorskip("jwt", reason="needs the extra auth")
@@ -246,9 +247,10 @@ def test_keys_are_not_fetched_where_they_could_be_forged(url: str) -> None:
 
 
 async def test_each_key_has_a_rate_of_its_own(request: Any) -> None:
-    now = 0.0
+    now = 100.0
     keys = ApiKeys.parse(f"a {KEY}\nb {KEY}2")
-    guard = Guard(keys, rate=RateLimit(rate=1.0, burst=2), clock=lambda: now)
+    rates = Rates.parse("key:* 1:2")
+    guard = Guard(keys, quota=Quota(rates, clock=lambda: now))
     async with guarded(request.node.nodeid, guard=guard) as shop:
 
         async def ask(key: str) -> tuple[int, Any, Any]:
@@ -257,7 +259,7 @@ async def test_each_key_has_a_rate_of_its_own(request: Any) -> None:
         first = [(await ask(KEY))[0] for _ in range(2)]
         refused, body, headers = await ask(KEY)
         other, _, _ = await ask(f"{KEY}2")
-        now = 1.0
+        now = 101.0
         later, _, _ = await ask(KEY)
 
     assert (first, refused, other, later) == ([200, 200], 429, 200, 200)
@@ -327,6 +329,8 @@ def test_an_origin_that_is_none_is_refused(origin: str) -> None:
         ("GATEWAY_RATE_LIMIT", "0"),
         ("GATEWAY_RATE_LIMIT", "nan"),
         ("GATEWAY_RATE_LIMIT", "5:0"),
+        ("GATEWAY_RATE_LIMIT", "5/week"),
+        ("GATEWAY_RATES", "/no/such/file"),
         ("GATEWAY_CORS_ORIGINS", "https://a.example, nonsense"),
     ],
 )
