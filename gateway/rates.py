@@ -1,12 +1,12 @@
 """
 Who may ask how often: a file of rates, by API key, token or address.
 
-    # who            how often            how many at once (else a second's, or the whole of /min ...)
+    # who            how often, and how many at once (unless told: all of them)
     key:acme         100/s:200
     key:*            10/s
     user:*           600/min:20
     address:*        20
-    *                50                   whoever no other line names
+    *                50            # whoever no other line names
 
 The line that names somebody decides, else the one for all of that kind, else `*`; with none of them
 there is no limit.  A rate without unit is a second's.
