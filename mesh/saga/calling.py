@@ -22,7 +22,7 @@ async def call(saga: Saga, ask: Ask) -> Outcome:
     step = saga.steps[ask.command.step]
     forward = isinstance(ask.command, Do)
     function = step.do if forward else step.undo
-    assert function, "only what has an undo is undone"
+    assert function, "only what has a call is called"
     try:
         async with asyncio.timeout(step.timeout):
             return Done(await function(ask.context))

@@ -4,7 +4,8 @@ One transaction of a saga's course: write what came of the last call, decide, an
     hold the lease -> write the outcome and run its hook -> turn back if too late -> decide
         -> announce the call and go on, or end, or give the lease back until another try
 
-So a saga of n steps takes n + 1 commits, and each call stands in the journal before it is made.
+So a saga of n calls takes n + 1 commits, and each call stands in the journal before it is made.
+A step that calls nobody takes none of its own.
 """
 
 from __future__ import annotations
@@ -86,6 +87,9 @@ async def advance(
         instance = await _record(tx, saga, instance, asked, outcome, terms.now)
     instance = await _turn_if_late(tx, saga, instance, terms.now)
     command = decide(saga.stages, instance.entries)
+    while isinstance(command, Do) and saga.steps[command.step].do is None:
+        instance = await _do_here(tx, saga, instance, command, terms.now)
+        command = decide(saga.stages, instance.entries)
     if isinstance(command, str):
         await _end(tx, saga, instance, command, terms.now)
         return None
@@ -132,15 +136,32 @@ async def _record(
     await journal.reset_attempts(tx, instance.id)
     match asked.command, outcome:
         case Do(), Done(result):
-            instance = await journal.write(tx, instance, step.name, "done", result, now)
-            if step.then:
-                await step.then(tx, asked.context, result)
+            instance = await _done(tx, saga, instance, asked.context, result, now)
         case Do(), No(reason):
             instance = await journal.write(tx, instance, step.name, "refused", reason, now)
         case Undo(), Done():
             instance = await journal.write(tx, instance, step.name, "undone", None, now)
             if step.undone:
                 await step.undone(tx, asked.context)
+    return instance
+
+
+async def _do_here(
+    tx: Transaction, saga: Saga, instance: Instance, command: Do, now: float
+) -> Instance:
+    """Do a step that asks nobody: nothing can come between its beginning and its end."""
+    context = _context(saga, instance, command)
+    instance = await journal.write(tx, instance, command.step, "started", context.request_id, now)
+    return await _done(tx, saga, instance, context, None, now)
+
+
+async def _done(
+    tx: Transaction, saga: Saga, instance: Instance, context: Context, result: Any, now: float
+) -> Instance:
+    instance = await journal.write(tx, instance, context.step, "done", result, now)
+    then = saga.steps[context.step].then
+    if then:
+        await then(tx, context, result)
     return instance
 
 
@@ -169,7 +190,7 @@ async def _postpone(
     attempts = instance.attempts + 1
     if isinstance(command, Undo) and attempts >= saga.patience:
         await journal.write(tx, instance, command.step, "parked", cause, terms.now)
-        await journal.settle(tx, instance.id, "parked", terms.now, cause)
+        await journal.settle(tx, instance.id, "parked", terms.now, cause, attempts)
         return
     free_at = _before_deadline(saga, instance, terms.now + terms.delay(attempts))
     await journal.release(tx, instance.id, free_at, attempts=attempts, cause=cause)

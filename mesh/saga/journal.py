@@ -63,6 +63,8 @@ class Instance:
     deadline: float | None
     cause: str
     lines: tuple[Line, ...]
+    # When it began, in seconds since 1970.
+    started_at: float = 0.0
 
     @property
     def entries(self) -> tuple[Entry, ...]:
@@ -165,10 +167,16 @@ async def find(tx: Transaction, saga_id: str) -> Instance | None:
     return await _instance(tx, row) if row else None
 
 
-async def parked(tx: Transaction, limit: int = 100) -> list[Instance]:
-    """Sagas that wait for an operator, the oldest first."""
+async def listed(
+    tx: Transaction, state: SagaState, limit: int, after: tuple[float, str] = (0.0, "")
+) -> list[Instance]:
+    """Sagas of one state in the order in which they began, those after one's time and id."""
     rows = await tx.fetch(
-        "select * from saga where state = 'parked' order by started_at limit $1", limit
+        "select * from saga where state = $1 and (started_at, id) > ($2, $3)"
+        " order by started_at, id limit $4",
+        state,
+        *after,
+        limit,
     )
     return [await _instance(tx, row) for row in rows]
 
@@ -235,16 +243,23 @@ async def wake(tx: Transaction, saga_id: str, now: float) -> None:
 
 
 async def settle(
-    tx: Transaction, saga_id: str, state: SagaState, now: float, cause: str = ""
+    tx: Transaction,
+    saga_id: str,
+    state: SagaState,
+    now: float,
+    cause: str = "",
+    attempts: int = 0,
 ) -> None:
     """The saga is over, or parked; nobody holds it any more."""
     ended_at = None if state == "parked" else now
     await tx.execute(
-        "update saga set state = $2, owner = '', ended_at = $3, cause = $4 where id = $1",
+        "update saga set state = $2, owner = '', ended_at = $3, cause = $4, attempts = $5"
+        " where id = $1",
         saga_id,
         state,
         ended_at,
         cause,
+        attempts,
     )
 
 
@@ -297,4 +312,5 @@ async def _instance(tx: Transaction, row: Row) -> Instance:
             Line(Entry(line["step"], line["what"]), json.loads(line["detail"]), line["at"])
             for line in lines
         ),
+        started_at=row["started_at"],
     )

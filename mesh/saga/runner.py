@@ -28,7 +28,7 @@ from mesh.policy.backoff import Backoff
 from mesh.saga import journal
 from mesh.saga.calling import call
 from mesh.saga.course import Ask, Outcome, Terms, advance, postpone, turn
-from mesh.saga.journal import Instance, Lease, LeaseLost
+from mesh.saga.journal import Instance, Lease, LeaseLost, SagaState
 from mesh.saga.machine import SagaError
 from mesh.saga.saga import Saga
 from mesh.saga.tending import LEASE_SECONDS, Tending
@@ -151,9 +151,15 @@ class SagaRunner:
         """A saga and its journal."""
         return await journal.find(tx, id)
 
-    async def parked(self, tx: Transaction) -> list[Instance]:
-        """The sagas that wait for an operator."""
-        return await journal.parked(tx)
+    async def listed(
+        self,
+        tx: Transaction,
+        state: SagaState = "parked",
+        limit: int = 100,
+        after: tuple[float, str] = (0.0, ""),
+    ) -> list[Instance]:
+        """Sagas of one state, the oldest first: those that wait for an operator, unless told."""
+        return await journal.listed(tx, state, limit, after)
 
     async def _listen(self) -> None:
         async for _ in self._database.changes():

@@ -77,11 +77,12 @@ class Step:
     retriable       cannot be refused: asked until it is done; stands behind the pivot
 
     `then(tx, context, result)` is committed with the news that it is done, `undone(tx, context)`
-    with the news that it is undone.  What `do` answers is journalled as JSON.
+    with the news that it is undone.  What `do` answers is journalled as JSON.  A step without `do`
+    asks nobody: all of it is its `then`, committed with the news of the step before.
     """
 
     name: str
-    do: Call
+    do: Call | None = None
     undo: Call | None = None
     kind: Kind = "compensatable"
     then: Then | None = None

@@ -131,9 +131,6 @@ def place_order(
     async def sell(context: Context) -> None:
         await stock.commit(reservation_id(context.id))
 
-    async def confirm(context: Context) -> None:
-        """Nothing to ask anybody: what confirms an order is the row itself, below."""
-
     async def confirmed(tx: Transaction, context: Context, result: object) -> None:
         order = await change(tx, context.id, lambda order: order.confirmed(now()))
         await outbox.append(tx, message(Fact.CONFIRMED, order, context.data["traceparent"]))
@@ -151,7 +148,7 @@ def place_order(
         Step("reserve", do=traced(reserve), then=reserved, undo=traced(release)),
         Step("charge", do=traced(charge), then=charged, undo=traced(refund)),
         Step("sell", do=traced(sell)),
-        Step("confirm", do=confirm, then=confirmed, kind="pivot"),
+        Step("confirm", then=confirmed, kind="pivot"),
         deadline=deadline,
         ended=ended,
     )

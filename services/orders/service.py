@@ -14,6 +14,7 @@ from mesh.events.outbox import Outbox
 from mesh.saga import SagaRunner
 from mesh.server import Server
 from mesh.server.idempotency import Idempotency
+from mesh.server.sagas import SagaAdmin
 from mesh.store import Database, connect, migrations
 from services.access import OPEN, Access
 from services.background import beside
@@ -60,7 +61,11 @@ async def orders(
     ):
         yield Server(
             "orders",
-            [OrderServicer(Orders(database, outbox, runner, watching)), Feed(outbox)],
+            [
+                OrderServicer(Orders(database, outbox, runner, watching)),
+                Feed(outbox),
+                SagaAdmin(database, runner),
+            ],
             registry=registry,
             limits=WAITING,
             interceptors=[*access.interceptors(), Idempotency(database)],

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from mesh.saga import Context, Refused, Saga, SagaError, Step
-from mesh.store import Database, Transaction
+from mesh.saga import Context, Refused, Saga, SagaError, SagaRunner, Step, journal
+from mesh.store import Database, Transaction, migrations
 from mesh.store.migrate import COUNTED
-from tests.saga.rig import DOWN, Till, running, start, told, until
+from tests.saga.rig import DOWN, QUICK, Till, running, start, told, until
 
 
 async def test_steps_are_done_in_order(database: Database, till: Till) -> None:
@@ -60,7 +60,7 @@ async def test_a_failed_undo_is_asked_again_then_parked_then_replayed(
         await start(database, runner)
         parked = await until(database, runner, "parked")
         assert parked.cause == "CallFailed: UNAVAILABLE"
-        assert [each.id for each in await database.read(runner.parked)] == ["o-1"]
+        assert [each.id for each in await database.read(runner.listed)] == ["o-1"]
         assert not await database.transaction(lambda tx: runner.replay(tx, "nobody"))
 
         assert await database.transaction(lambda tx: runner.replay(tx, "o-1"))
@@ -184,3 +184,45 @@ async def test_a_call_that_hangs_is_given_up_and_asked_again(
 def test_a_definition_that_makes_no_sense_is_refused(make: Callable[[], Saga], why: str) -> None:
     with pytest.raises(SagaError, match=why):
         make()
+
+
+async def test_a_step_that_asks_nobody_is_done_with_the_news_of_the_one_before(
+    database: Database, till: Till
+) -> None:
+    seen: list[tuple[str, object]] = []
+
+    async def then(tx: Transaction, context: Context, result: Any) -> None:
+        seen.append((context.step, result))
+
+    pivot = Step("confirm", then=then, kind="pivot")
+    saga = Saga("place", till.step("reserve"), pivot, ended=till.ended)
+    async with running(database, saga) as runner:
+        await start(database, runner)
+        ended = await until(database, runner, "completed")
+
+    assert told(ended) == ["reserve started", "reserve done", "confirm started", "confirm done"]
+    assert len({line.at for line in ended.lines[1:]}) == 1
+    assert (till.asked, seen) == (["reserve"], [("confirm", None)])
+    assert till.ends == [("o-1", "completed", "")]
+
+
+async def test_a_journal_from_when_the_step_had_a_call_goes_on(
+    database: Database, till: Till
+) -> None:
+    saga = Saga("place", till.step("reserve"), Step("confirm", kind="pivot"))
+    runner = SagaRunner(database, [saga], backoff=QUICK)
+    await database.migrate(journal.COMPONENT, migrations("mesh.saga"))
+    await start(database, runner)
+
+    async def write(tx: Transaction) -> None:
+        for step, what in (("reserve", "started"), ("reserve", "done"), ("confirm", "started")):
+            instance = await runner.find(tx, "o-1")
+            assert instance
+            await journal.write(tx, instance, step, what, None, 0.0)
+
+    await database.transaction(write)
+    async with runner:
+        ended = await until(database, runner, "completed")
+
+    assert told(ended)[-2:] == ["confirm started", "confirm done"]
+    assert till.asked == []

@@ -48,7 +48,7 @@ MESSAGES = {
 }
 
 KEYED = {"CreateOrder", "ChargePayment", "RefundPayment", "ReserveStock", "ReleaseStock"}
-IDEMPOTENT = {"UpdateOrder", "CancelOrder", "CommitStock"}
+IDEMPOTENT = {"UpdateOrder", "CancelOrder", "CommitStock", "ReplaySaga"}
 UPLOADS = {"ImportProducts"}
 
 

@@ -1,0 +1,1 @@
+"""What operators do by hand to a mesh that runs: `python -m mesh.operator`."""

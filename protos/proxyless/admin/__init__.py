@@ -1,0 +1,1 @@
+"""The package proxyless.admin of the contract."""
