@@ -4,6 +4,8 @@ Kill each service with -9 at its Nth write-like system call, start it again, and
     scripts/crash                  a sample of the points, some two minutes
     scripts/crash --whole          every point of every story: an hour or two
     scripts/crash --story bought --victim payments --whole
+    scripts/crash --whole --log matrix.jsonl --seconds 450
+                                   in sittings: goes on where the log ends, for so long
 
 After each point money and stock must be conserved, the order finished within 30 s, every event
 told and every compensation done exactly once.  One line for each point that failed, then a table.
@@ -19,41 +21,55 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from scripts import parts
 from scripts.crashing.house import SERVICES
+from scripts.crashing.log import Log
 from scripts.crashing.matrix import STORIES, points, sample
-from scripts.crashing.point import Point, Result, run
+from scripts.crashing.point import Result, run
 
 SAMPLE = 40
 
 
 async def crash(
-    stories: Sequence[str], victims: Sequence[str], size: int | None, jobs: int
+    stories: Sequence[str],
+    victims: Sequence[str],
+    size: int | None,
+    jobs: int,
+    log: Log | None = None,
+    seconds: float | None = None,
 ) -> list[Result]:
-    """Go through the points, `jobs` at a time; failures are said at once."""
+    """
+    Go through the points, `jobs` at a time; failures are said at once.
+
+    With a log, go on where it ends; after `seconds` no further point is begun.
+    """
     strace = parts.ensure("strace")
-    everything = [point async for point in points(strace, stories, victims)]
-    chosen = everything if size is None else sample(everything, size)
-    print(f"crash: {len(chosen)} of {len(everything)} points", flush=True)
-    gate, results = asyncio.Semaphore(jobs), list[Result]()
+    log = log or Log(None)
+    ends = None if seconds is None else time.monotonic() + seconds
+    if not log.points:
+        everything = [point async for point in points(strace, stories, victims)]
+        log.plan(everything if size is None else sample(everything, size))
+        print(f"crash: {len(log.points)} of {len(everything)} points", flush=True)
+    left = iter(log.left)
 
-    async def one(point: Point) -> None:
-        async with gate:
+    async def hand() -> None:
+        while (ends is None or time.monotonic() < ends) and (point := next(left, None)):
             result = await run(strace, point)
-        results.append(result)
-        for why in result.wrong:
-            print(f"FAILED  {point}: {why}", flush=True)
-        if len(results) % 50 == 0:
-            print(f"crash: {len(results)} of {len(chosen)} done", flush=True)
+            log.add(result)
+            for why in result.wrong:
+                print(f"FAILED  {point}: {why}", flush=True)
+            if len(log.results) % 50 == 0:
+                print(f"crash: {len(log.results)} of {len(log.points)} done", flush=True)
 
-    await asyncio.gather(*(one(point) for point in chosen))
-    return results
+    await asyncio.gather(*(hand() for _ in range(jobs)))
+    return log.results
 
 
 def table(results: Sequence[Result]) -> str:
     """What the points came to, by story and victim."""
-    heads = ("points", "killed", "twice", "failed", "median s", "most s", "recovered s")
+    heads = ("points", "killed", "twice", "missed", "failed", "median s", "most s", "recovered s")
     lines = [f"{'story':10} {'victim':14}" + "".join(f"{head:>12}" for head in heads)]
     rows: dict[tuple[str, str], list[Result]] = {}
     for result in results:
@@ -64,6 +80,7 @@ def table(results: Sequence[Result]) -> str:
             str(len(row)),
             str(sum(result.kills > 0 for result in row)),
             str(sum(result.kills > 1 for result in row)),
+            str(sum(not result.reached for result in row)),
             str(sum(bool(result.wrong) for result in row)),
             f"{statistics.median(result.seconds for result in row):.1f}",
             f"{max(result.seconds for result in row):.1f}",
@@ -79,6 +96,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--points", type=int, default=SAMPLE, help="how many the sample has")
     parser.add_argument("--story", choices=STORIES, action="append", help="only this one")
     parser.add_argument("--victim", choices=SERVICES, action="append", help="only this one")
+    parser.add_argument("--log", type=Path, help="a file to keep what is done, and to go on from")
+    parser.add_argument("--seconds", type=float, help="begin no further point after so long")
     parser.add_argument("--jobs", type=int, default=2, help="points gone through at once")
     asked = parser.parse_args(arguments)
     size = None if asked.whole else max(1, asked.points)
@@ -86,10 +105,20 @@ def main(arguments: list[str]) -> int:
     began = time.monotonic()
     try:
         results = asyncio.run(
-            crash(asked.story or STORIES, asked.victim or SERVICES, size, max(1, asked.jobs))
+            crash(
+                asked.story or STORIES,
+                asked.victim or SERVICES,
+                size,
+                max(1, asked.jobs),
+                Log(asked.log),
+                asked.seconds,
+            )
         )
     except (parts.Unavailable, RuntimeError) as why:
         print(f"crash: {' '.join(str(why).split())}", file=sys.stderr)
+        return 2
+    if not results:
+        print("crash: there was no time for any point", file=sys.stderr)
         return 2
     failed = sum(bool(result.wrong) for result in results)
     print(table(results))
