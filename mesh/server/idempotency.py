@@ -12,6 +12,9 @@ A command asked twice under one key runs once and is answered twice.
 A handler that changes the database stores its reply in its own transaction, so that a crash leaves
 both or neither:  `await keep(tx, reply)`.  Only answers that will stay true are stored: a reply, or
 an error of FINAL; after any other failure the key is free again.
+
+A handler that is @in_one_transaction takes its key with it: no lease is written before, and of two
+instances that run it at once the one that commits first is answered by both.
 """
 
 from __future__ import annotations
@@ -21,23 +24,33 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
+from functools import partial
 from typing import Any, Self
 
 import grpc
-from google.protobuf import descriptor_pb2, descriptor_pool
 from google.protobuf.message import Message
 
 from mesh.errors import Code, StatusError
-from mesh.identity.caller import CALLER
 from mesh.server import ledger as rows
 from mesh.server.answer import Answer, pack, unpack
 from mesh.server.blocking import Handler, awaitable, behaviour_of, shared_pool, with_behaviour
-from mesh.server.key import fingerprint, key_of
-from mesh.server.ledger import FREE, Busy, Database, Found, Ledger, Mark, Transaction
+from mesh.server.keeping import (
+    RUN,
+    InProgress,
+    Overtaken,
+    Run,
+    current_key,
+    in_one_transaction,
+    is_in_one_transaction,
+    keep,
+)
+from mesh.server.key import caller_of, fingerprint, is_read, key_of
+from mesh.server.ledger import FREE, Busy, Database, Found, Ledger, Mark
 from mesh.server.owner import new_owner
-from mesh.status import DOMAIN
+from mesh.server.turns import NotYet, Turns
 from mesh.store.migrate import migrations
+
+__all__ = ["FINAL", "Idempotency", "current_key", "in_one_transaction", "is_read", "keep"]
 
 REPLAYED = (("idempotent-replayed", "true"),)
 
@@ -52,45 +65,11 @@ FINAL = frozenset(
     {Code.NOT_FOUND, Code.ALREADY_EXISTS, Code.FAILED_PRECONDITION, Code.OUT_OF_RANGE}
 )
 
-READ_ONLY = descriptor_pb2.MethodOptions.NO_SIDE_EFFECTS
+STILL_RUNNING = "the first call with this idempotency key is still running"
+
+Behaviour = Callable[[], Awaitable[Any]]
 
 logger = logging.getLogger("mesh.server")
-
-
-class Run:
-    """The keyed call being served: where its answer goes."""
-
-    def __init__(self, ledger: Ledger, mark: Mark) -> None:
-        self.ledger = ledger
-        self.mark = mark
-        # What keep() has stored as final, if its transaction was committed.
-        self.final: Answer | None = None
-
-
-RUN: ContextVar[Run | None] = ContextVar("mesh_idempotency", default=None)
-
-
-def current_key() -> str | None:
-    """The idempotency key of the call being served; None without one."""
-    run = RUN.get()
-    return None if run is None else run.mark.key
-
-
-async def keep(tx: Transaction, answer: Message | StatusError, *, final: bool = True) -> None:
-    """
-    Store the call's answer in the handler's own transaction; without a key there is nothing to do.
-
-    An answer that is not *final* is what a duplicate gets should this process die; while it lives,
-    duplicates wait for what the handler will return.  Raises ABORTED when the key was lost to
-    somebody else, so that the transaction is rolled back.
-    """
-    run = RUN.get()
-    if run is None:
-        return
-    packed = pack(answer)
-    if not await run.ledger.write(tx, run.mark, rows.DONE if final else rows.KEPT, packed):
-        raise _in_progress("the lease of this idempotency key was lost")
-    run.final = packed if final else None
 
 
 class Idempotency(grpc.aio.ServerInterceptor):
@@ -108,10 +87,11 @@ class Idempotency(grpc.aio.ServerInterceptor):
     ) -> None:
         self._database = database
         self._clock = clock
-        self._lease = lease
+        self._pause = min(RENEW_SECONDS, lease / 4)
         self._wait = wait
         self._caller = caller or caller_of
         self._ledger = Ledger(clock, lease, retention)
+        self._turns = Turns()
         self._migrating = asyncio.Lock()
         self._migrated = False
         self._made: dict[str, tuple[Handler, Handler]] = {}
@@ -141,6 +121,7 @@ class Idempotency(grpc.aio.ServerInterceptor):
 
     def _around(self, method: str, handler: Handler) -> Handler:
         behaviour = behaviour_of(awaitable(handler, shared_pool()))
+        run = self._run_at_once if is_in_one_transaction(behaviour) else self._run_claimed
 
         async def keyed(request: Any, context: Any) -> Any:
             key = key_of(request, context.invocation_metadata() or ())
@@ -148,29 +129,122 @@ class Idempotency(grpc.aio.ServerInterceptor):
                 return await behaviour(request, context)
             scope = f"{method}\n{self._caller(context)}"
             mark = Mark(scope, key, fingerprint(request), new_owner())
-            answer = await self._claim(mark, context)
-            if answer is not None:
-                await context.send_initial_metadata(REPLAYED)
-                return unpack(answer)
-            return await self._run(mark, behaviour, request, context)
+            remaining = context.time_remaining()
+            patience = self._wait if remaining is None else min(self._wait, remaining)
+            give_up = time.monotonic() + patience
+            await self._prepare()
+            answer = await run(mark, give_up, partial(behaviour, request, context), context)
+            if not isinstance(answer, Answer):
+                return answer
+            await context.send_initial_metadata(REPLAYED)
+            return unpack(answer)
 
         return with_behaviour(handler, keyed)
 
-    async def _claim(self, mark: Mark, context: Any) -> Answer | None:
-        """None when the key is ours to run, else the answer that was given before."""
-        await self._prepare()
-        remaining = context.time_remaining()
-        patience = self._wait if remaining is None else min(self._wait, remaining)
-        give_up = time.monotonic() + patience
+    async def _run_claimed(
+        self, mark: Mark, give_up: float, behaviour: Behaviour, context: Any
+    ) -> Any:
+        """The reply, or the Answer that was given before; the key is taken first."""
+        answer = await self._until_settled(mark, give_up, self._try)
+        if answer is not None:
+            return answer
+        run = Run(self._ledger, mark, claimed=True)
+        with self._serving(run):
+            try:
+                reply = await behaviour()
+            except StatusError as error:
+                await (self._finish(mark, error) if error.code in FINAL else self._give_up(mark))
+                raise
+            except BaseException:
+                await self._give_up(mark)
+                raise
+            if _failed(context):
+                await self._give_up(mark)
+            elif run.final != pack(reply):
+                await self._finish(mark, reply)
+            return reply
+
+    async def _run_at_once(
+        self, mark: Mark, give_up: float, behaviour: Behaviour, context: Any
+    ) -> Any:
+        """The reply, or the Answer that was given before; the key is taken with the effect."""
+        run = Run(self._ledger, mark, claimed=False)
+        found = await self._look(mark)
+        if isinstance(found, Answer):
+            return found
+        patience = give_up - time.monotonic()
+        try:
+            async with self._turns.of((mark.scope, mark.key), patience) as waited:
+                if waited or found is not FREE:
+                    answer = await self._until_settled(mark, give_up, self._look)
+                    if answer is not None:
+                        return answer
+                with self._serving(run):
+                    return await self._ran(run, behaviour, context)
+        except Overtaken:
+            # Another instance was first: what it has kept is the answer of both.
+            answer = await self._until_settled(mark, give_up, self._look)
+            if answer is None:
+                raise
+            return answer
+        except NotYet:
+            raise InProgress(STILL_RUNNING) from None
+
+    async def _ran(self, run: Run, behaviour: Behaviour, context: Any) -> Any:
+        mark = run.mark
+        try:
+            reply = await behaviour()
+        except Overtaken:
+            raise
+        except StatusError as error:
+            if run.kept:
+                await (self._finish(mark, error) if error.code in FINAL else self._give_up(mark))
+                raise
+            # The refusal may well be because of what another instance has done under this key.
+            found = await (self._enter(mark, error) if error.code in FINAL else self._look(mark))
+            if isinstance(found, Answer):
+                return found
+            raise
+        except BaseException:
+            await self._give_up(mark)
+            raise
+        if _failed(context):
+            await self._give_up(mark)
+        elif run.kept and run.final != pack(reply):
+            await self._finish(mark, reply)
+        elif not run.kept:
+            found = await self._enter(mark, reply)
+            return found if isinstance(found, Answer) else reply
+        return reply
+
+    async def _until_settled(
+        self, mark: Mark, give_up: float, look: Callable[[Mark], Awaitable[Found]]
+    ) -> Answer | None:
+        """What was answered before, waited for if need be; None when the key is free."""
         while True:
-            found = await self._try(mark)
+            found = await look(mark)
             if isinstance(found, Answer):
                 return found
             if not isinstance(found, Busy):
                 return None
             if time.monotonic() >= give_up:
-                raise _in_progress("the first call with this idempotency key is still running")
+                raise InProgress(STILL_RUNNING)
             await self._settled(mark, found, give_up)
+
+    async def _look(self, mark: Mark) -> Found:
+        return await self._database.read(lambda tx: self._ledger.look(tx, mark))
+
+    async def _enter(self, mark: Mark, answer: Message | StatusError) -> Found:
+        """Store the answer of a handler that has kept none; one that can't be is still one."""
+        try:
+            return await self._database.transaction(
+                lambda tx: self._ledger.enter(tx, mark, rows.DONE, pack(answer))
+            )
+        except StatusError:
+            raise
+        except Exception:
+            logger.exception("the answer under idempotency key %r was not stored", mark.key)
+            return FREE
 
     async def _try(self, mark: Mark) -> Found:
         """One claim, which is given back when the caller has gone before it was answered."""
@@ -193,52 +267,39 @@ class Idempotency(grpc.aio.ServerInterceptor):
         try:
             async with asyncio.timeout_at(until):
                 async for _ in self._database.changes():
-                    found = await self._database.read(lambda tx: self._ledger.look(tx, mark))
-                    if not isinstance(found, Busy):
+                    if not isinstance(await self._look(mark), Busy):
                         return
         except TimeoutError:
             return  # the caller of this looks again, and decides
 
-    async def _run(
-        self, mark: Mark, behaviour: Callable[..., Any], request: Any, context: Any
-    ) -> Any:
-        with self._renewing(mark):
-            run = Run(self._ledger, mark)
-            token = RUN.set(run)
-            try:
-                reply = await behaviour(request, context)
-            except StatusError as error:
-                await (self._finish(mark, error) if error.code in FINAL else self._give_up(mark))
-                raise
-            except BaseException:
-                await self._give_up(mark)
-                raise
-            finally:
-                RUN.reset(token)
-            if context.code() not in (None, 0, grpc.StatusCode.OK):
-                await self._give_up(mark)  # the handler said set_code() and returned
-            elif run.final != pack(reply):
-                await self._finish(mark, reply)
-            return reply
-
     @contextmanager
-    def _renewing(self, mark: Mark) -> Iterator[None]:
-        """Keep the lease while the handler runs."""
-        task = asyncio.create_task(self._renew(mark), name="idempotency lease")
+    def _serving(self, run: Run) -> Iterator[None]:
+        """While the handler runs: RUN is set, and the lease is kept if it takes long."""
+        loop, tasks = asyncio.get_running_loop(), []
+
+        def begin() -> None:
+            tasks.append(loop.create_task(self._renew(run), name="idempotency lease"))
+
+        timer = loop.call_later(self._pause, begin)
+        token = RUN.set(run)
         try:
             yield
         finally:
-            task.cancel()
+            RUN.reset(token)
+            timer.cancel()
+            for task in tasks:
+                task.cancel()
 
-    async def _renew(self, mark: Mark) -> None:
+    async def _renew(self, run: Run) -> None:
         """A renewal that fails is tried again; a handler that outlives its lease cannot keep()."""
-        held = True
+        mark, held = run.mark, True
         while held:
-            await asyncio.sleep(min(RENEW_SECONDS, self._lease / 4))
             try:
-                held = await self._database.transaction(lambda tx: self._ledger.renew(tx, mark))
+                if run.claimed or run.kept:
+                    held = await self._database.transaction(lambda tx: self._ledger.renew(tx, mark))
             except Exception:
                 logger.exception("idempotency key %r could not be renewed", mark.key)
+            await asyncio.sleep(self._pause)
 
     async def _finish(self, mark: Mark, answer: Message | StatusError) -> None:
         """Store the answer; one that cannot be stored is still the answer."""
@@ -267,29 +328,6 @@ class Idempotency(grpc.aio.ServerInterceptor):
                 self._migrated = True
 
 
-def is_read(method: str) -> bool:
-    """Whether the contract declares the rpc free of effects; then a key means nothing."""
-    try:
-        found = descriptor_pool.Default().FindMethodByName(method.lstrip("/").replace("/", "."))
-    except KeyError:
-        return False
-    return found.GetOptions().idempotency_level == READ_ONLY
-
-
-def caller_of(context: Any) -> str:
-    """Who calls: as it is proven, else the certified name of the peer, "" where nobody asks."""
-    caller = CALLER.get()
-    if caller is not None:
-        return f"{caller.principal} {caller.subject}".rstrip()
-    identities = context.peer_identities() or ()
-    return ",".join(sorted(each.decode(errors="replace") for each in identities))
-
-
-def _in_progress(message: str) -> StatusError:
-    return StatusError(
-        Code.ABORTED,
-        message,
-        reason="IDEMPOTENCY_IN_PROGRESS",
-        domain=DOMAIN,
-        retry_after=WAIT_SECONDS,
-    )
+def _failed(context: Any) -> bool:
+    """Whether the handler said set_code() and returned."""
+    return context.code() not in (None, 0, grpc.StatusCode.OK)

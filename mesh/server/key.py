@@ -1,5 +1,5 @@
 """
-The idempotency key of a request, and the fingerprint that tells one request from another.
+The idempotency key of a request, whose it is, and the fingerprint that tells requests apart.
 
 The key is metadata `idempotency-key` or the top-level string field `request_id`.  The fingerprint
 is taken over protobuf's deterministic bytes, never over JSON text, and leaves out what does not
@@ -10,15 +10,20 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from typing import Any
 
+from google.protobuf import descriptor_pb2, descriptor_pool
 from google.protobuf.message import Message
 
 from mesh.errors import Code, StatusError
+from mesh.identity.caller import CALLER
 from mesh.status import DOMAIN
 
 KEY = "idempotency-key"
 FIELD = "request_id"
 IRRELEVANT = (FIELD, "wait")
+
+READ_ONLY = descriptor_pb2.MethodOptions.NO_SIDE_EFFECTS
 
 # Stripe's bound, and what fits into a log line.
 MAX_CHARACTERS = 255
@@ -55,6 +60,24 @@ def fingerprint(request: Message) -> bytes:
             bare.ClearField(name)
     said = bare.SerializeToString(deterministic=True)
     return hashlib.sha256(request.DESCRIPTOR.full_name.encode() + b"\0" + said).digest()
+
+
+def is_read(method: str) -> bool:
+    """Whether the contract declares the rpc free of effects; then a key means nothing."""
+    try:
+        found = descriptor_pool.Default().FindMethodByName(method.lstrip("/").replace("/", "."))
+    except KeyError:
+        return False
+    return found.GetOptions().idempotency_level == READ_ONLY
+
+
+def caller_of(context: Any) -> str:
+    """Who calls: as it is proven, else the certified name of the peer, "" where nobody asks."""
+    caller = CALLER.get()
+    if caller is not None:
+        return f"{caller.principal} {caller.subject}".rstrip()
+    identities = context.peer_identities() or ()
+    return ",".join(sorted(each.decode(errors="replace") for each in identities))
 
 
 def _text_field(request: object) -> str:

@@ -1,6 +1,7 @@
 """
 What was asked under which key and what came of it: one row a key, in the service's own database.
 
+    (none) --enter--> KEPT or DONE, by a handler whose effect is one transaction
     (none) --claim--> RUNNING --finish, keep-----------> DONE     answers replays until it expires
                          +----- keep, not final -------> KEPT     then finish --> DONE, or
                          |                                 owner gone, given up: counts as DONE
@@ -27,6 +28,16 @@ T = TypeVar("T")
 COMPONENT = "idempotency"
 
 RUNNING, KEPT, DONE = "running", "kept", "done"
+
+_INSERT = (
+    "insert into idempotency (scope, key, fingerprint, state, owner, leased_until, expires, type,"
+    " reply, status) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
+)
+_OVER_WHAT_IS_FREE = (
+    "do update set fingerprint = excluded.fingerprint, state = excluded.state,"
+    " owner = excluded.owner, leased_until = excluded.leased_until, expires = excluded.expires,"
+    " type = excluded.type, reply = excluded.reply, status = excluded.status"
+)
 
 # Rows deleted at once: a purge must not hold the writer for long.
 PURGE_BATCH = 200
@@ -116,24 +127,19 @@ class Ledger:
         found = await self.look(tx, mark)
         if found is not FREE:
             return found
-        now = self._clock()
-        await self._purge(tx, now)
-        await tx.execute(
-            "insert into idempotency"
-            " (scope, key, fingerprint, state, owner, leased_until, expires, type)"
-            " values ($1, $2, $3, $4, $5, $6, $7, '')"
-            " on conflict (scope, key) do update set fingerprint = excluded.fingerprint,"
-            " state = excluded.state, owner = excluded.owner, expires = excluded.expires,"
-            " leased_until = excluded.leased_until, type = '', reply = null, status = null",
-            mark.scope,
-            mark.key,
-            mark.fingerprint,
-            RUNNING,
-            mark.owner,
-            now + self._lease,
-            now + self._retention,
-        )
+        await self._insert(tx, mark, RUNNING, Answer(), _OVER_WHAT_IS_FREE)
         return FREE
+
+    async def enter(self, tx: Transaction, mark: Mark, state: str, answer: Answer) -> Found:
+        """Take the key if it is free and record what came of it; what else is there if not."""
+        if await self._insert(tx, mark, state, answer, "do nothing"):
+            return FREE
+        if await self.write(tx, mark, state, answer):
+            return FREE  # it was ours: kept for now, or the work is run again
+        found = await self.look(tx, mark)
+        if found is FREE:
+            await self._insert(tx, mark, state, answer, _OVER_WHAT_IS_FREE)
+        return found
 
     async def renew(self, tx: Transaction, mark: Mark) -> bool:
         """Hold the key for another lease; False when it is no longer ours."""
@@ -176,6 +182,26 @@ class Ledger:
             " where scope = $1 and key = $2 and owner = $3 and state = 'kept'",
             *mine,
         )
+
+    async def _insert(
+        self, tx: Transaction, mark: Mark, state: str, answer: Answer, conflict: str
+    ) -> bool:
+        now = self._clock()
+        await self._purge(tx, now)
+        inserted = await tx.execute(
+            f"{_INSERT} on conflict (scope, key) {conflict}",
+            mark.scope,
+            mark.key,
+            mark.fingerprint,
+            state,
+            mark.owner,
+            now + self._lease,
+            now + self._retention,
+            answer.type,
+            answer.reply,
+            answer.status,
+        )
+        return inserted == 1
 
     async def _purge(self, tx: Transaction, now: float) -> None:
         """Forget some of what has expired: once a minute, with each claim while much is left."""

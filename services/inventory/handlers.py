@@ -69,13 +69,15 @@ class Inventory:
 
         return await self._database.transaction(work)
 
-    async def release(self, reservation_id: str, traceparent: str = "") -> Reservation:
+    async def release(self, reservation_id: str, keep: Keep, traceparent: str = "") -> Reservation:
         """Give stock back, or see to it that it will never be held."""
         now = self._now()
 
         async def work(tx: Transaction) -> Reservation:
             known = await store.load_reservation(tx, reservation_id)
-            return await self._write(tx, release(known, reservation_id, now), traceparent)
+            released = await self._write(tx, release(known, reservation_id, now), traceparent)
+            await keep(tx, released)
+            return released
 
         return await self._database.transaction(work)
 

@@ -24,7 +24,7 @@ from shop.inventory.v1 import (
 )
 
 from mesh.errors import Code
-from mesh.server.idempotency import keep
+from mesh.server.idempotency import in_one_transaction, keep
 from mesh.store import Transaction
 from services.access import is_theirs, made_for
 from services.answering import Table, answering
@@ -66,6 +66,7 @@ class InventoryServicer(InventoryServiceServicer):
         with answering(ERRORS):
             return product_message(await self._inventory.product(request.product_id))
 
+    @in_one_transaction
     async def ReserveStock(self, request: ReserveStockRequest, context: Any) -> Reservation:
         asked = request.reservation
         wanted = domain.Reservation(
@@ -79,9 +80,12 @@ class InventoryServicer(InventoryServiceServicer):
         with answering(ERRORS):
             return to_message(await self._inventory.reserve(wanted, _keep, traceparent()))
 
+    @in_one_transaction
     async def ReleaseStock(self, request: ReleaseStockRequest, context: Any) -> Reservation:
         with answering(ERRORS):
-            return to_message(await self._inventory.release(request.reservation_id, traceparent()))
+            return to_message(
+                await self._inventory.release(request.reservation_id, _keep, traceparent())
+            )
 
     async def CommitStock(self, request: CommitStockRequest, context: Any) -> Reservation:
         with answering(ERRORS):

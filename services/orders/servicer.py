@@ -25,7 +25,7 @@ from shop.orders.v1 import (
 
 from mesh.errors import Code
 from mesh.inbound import INBOUND
-from mesh.server.idempotency import keep
+from mesh.server.idempotency import in_one_transaction, keep
 from mesh.store import Transaction
 from services.access import confined, customer
 from services.answering import Table, answering
@@ -56,6 +56,7 @@ class OrderServicer(OrderServiceServicer):
     def __init__(self, orders: Orders) -> None:
         self._orders = orders
 
+    @in_one_transaction
     async def CreateOrder(self, request: CreateOrderRequest, context: Any) -> Order:
         # Who waits for the end is answered the end, and so is a duplicate.
         confined(request.order.customer_id, "order.customer_id")

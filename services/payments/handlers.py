@@ -70,13 +70,15 @@ class Payments:
         asked = replace(wanted, status=status, created=self._now())
         return await self._database.transaction(work)
 
-    async def refund(self, payment_id: str, traceparent: str = "") -> Payment:
+    async def refund(self, payment_id: str, keep: Keep, traceparent: str = "") -> Payment:
         """Give a payment back, or see to it that it will never be charged."""
         now = self._now()
 
         async def work(tx: Transaction) -> Payment:
             known = await store.load(tx, payment_id)
-            return await self._write(tx, refund(payment_id, known, now), traceparent)
+            refunded = await self._write(tx, refund(payment_id, known, now), traceparent)
+            await keep(tx, refunded)
+            return refunded
 
         return await self._database.transaction(work)
 

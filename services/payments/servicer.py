@@ -18,7 +18,7 @@ from shop.payments.v1 import (
 )
 
 from mesh.errors import Code, StatusError
-from mesh.server.idempotency import keep
+from mesh.server.idempotency import in_one_transaction, keep
 from mesh.store import Transaction
 from services.access import is_theirs, made_for
 from services.answering import DOMAIN, Table, answering
@@ -56,9 +56,10 @@ class PaymentServicer(PaymentServiceServicer):
             raise _declined(payment)
         return to_message(payment)
 
+    @in_one_transaction
     async def RefundPayment(self, request: RefundPaymentRequest, context: Any) -> Payment:
         with answering(ERRORS):
-            return to_message(await self._payments.refund(request.payment_id, traceparent()))
+            return to_message(await self._payments.refund(request.payment_id, _keep, traceparent()))
 
     async def GetPayment(self, request: GetPaymentRequest, context: Any) -> Payment:
         with answering(ERRORS):

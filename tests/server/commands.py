@@ -11,7 +11,7 @@ import grpc
 
 from mesh.errors import Code, StatusError
 from mesh.server import Server
-from mesh.server.idempotency import Idempotency, keep
+from mesh.server.idempotency import Idempotency, in_one_transaction, keep
 from mesh.status import from_error
 from mesh.store import Database
 from mesh.store.migrate import COUNTED
@@ -75,6 +75,14 @@ class Kept(Commands):
         if self.fails_after:
             raise StatusError(Code.UNAVAILABLE, "after the effect", reason="LATER", domain="test")
         return reply
+
+
+class KeptAtOnce(Kept):
+    """The same, with nothing written before that transaction."""
+
+    @in_one_transaction
+    async def Say(self, request: Any, context: Any) -> Any:
+        return await super().Say(request, context)
 
 
 @asynccontextmanager

@@ -16,12 +16,24 @@ import grpc
 import pytest
 
 from mesh.errors import Code, StatusError
-from mesh.server.idempotency import Idempotency, keep
+from mesh.server.idempotency import Idempotency, in_one_transaction, keep
 from mesh.server.ledger import FREE, Ledger, Mark
 from mesh.server.owner import is_gone, new_owner
 from mesh.store import Database, connect
-from tests.server.commands import EFFECT, IN_PROGRESS, Commands, Kept, answer, effects, key, serving
+from tests.server.commands import (
+    EFFECT,
+    IN_PROGRESS,
+    Commands,
+    Kept,
+    KeptAtOnce,
+    answer,
+    effects,
+    key,
+    serving,
+)
 from tests.server.echo import EchoStub, Text
+
+KEPT = (Kept, KeptAtOnce)
 
 
 async def test_a_handler_slower_than_its_lease_keeps_it_by_renewing(database):
@@ -53,8 +65,9 @@ async def test_a_call_cancelled_by_its_deadline_frees_its_key(database):
     assert await effects(database) == ["a"]
 
 
-async def test_what_was_kept_with_the_effect_is_answered_though_the_handler_failed(database):
-    commands = Kept(database)
+@pytest.mark.parametrize("sort", KEPT)
+async def test_what_was_kept_with_the_effect_is_answered_though_the_handler_failed(database, sort):
+    commands = sort(database)
     commands.fails_after = True
     async with serving(commands) as echo:
         assert await answer(echo.Say(Text(text="a"), metadata=key("k"))) == ("LATER", False)
@@ -62,8 +75,9 @@ async def test_what_was_kept_with_the_effect_is_answered_though_the_handler_fail
     assert await effects(database) == ["a"]
 
 
-async def test_what_was_kept_as_final_is_answered_while_the_handler_still_runs(database):
-    commands = Kept(database)
+@pytest.mark.parametrize("sort", KEPT)
+async def test_what_was_kept_as_final_is_answered_while_the_handler_still_runs(database, sort):
+    commands = sort(database)
     commands.release.clear()
     async with serving(commands, wait=0.2) as echo:
         first = asyncio.ensure_future(answer(echo.Say(Text(text="a"), metadata=key("k"))))
@@ -73,8 +87,9 @@ async def test_what_was_kept_as_final_is_answered_while_the_handler_still_runs(d
         assert await first == ("a 1", False)
 
 
-async def test_what_was_kept_for_now_is_still_in_progress_until_the_handler_answers(database):
-    commands = Kept(database)
+@pytest.mark.parametrize("sort", KEPT)
+async def test_what_was_kept_for_now_is_still_in_progress_until_the_handler_answers(database, sort):
+    commands = sort(database)
     commands.final = False
     commands.release.clear()
     async with serving(commands, wait=0.2) as echo:
@@ -234,9 +249,18 @@ class Faulty(Commands):
         return Text(text=request.text, number=1)
 
 
+class FaultyAtOnce(Faulty):
+    """The same, with nothing written before the effect."""
+
+    @in_one_transaction
+    async def Say(self, request, context):
+        return await super().Say(request, context)
+
+
+@pytest.mark.parametrize("sort", [Faulty, FaultyAtOnce])
 @pytest.mark.parametrize("seed", range(3))
 async def test_in_a_storm_of_duplicates_faults_and_deadlines_each_effect_happens_once(
-    url, seed, caplog
+    url, seed, sort, caplog
 ):
     caplog.set_level(logging.CRITICAL)
     dice = Random(seed)
@@ -245,7 +269,7 @@ async def test_in_a_storm_of_duplicates_faults_and_deadlines_each_effect_happens
         for _ in range(2):
             database = await stack.enter_async_context(connect(url))
             await database.migrate("effects", [EFFECT])
-            servicer = Faulty(database, seed)
+            servicer = sort(database, seed)
             echoes.append(await stack.enter_async_context(serving(servicer)))
 
         async def insist(text: str) -> str:
