@@ -192,7 +192,7 @@ def _read_map(types: Types, field: Any) -> ReadField:
                 if item is None and not nullable:
                     raise Invalid("null is not a value of a map")
                 if read_message is not None:
-                    read_message(item, entries[read_key(key)], depth - 1)
+                    read_message(item, entries[read_key(key)], depth - 2)  # in an entry
                 elif scalar is not None:
                     entries[read_key(key)] = scalar(item)
             except Invalid as error:

@@ -57,7 +57,6 @@ ANSWERS: dict[str, str] = {
     "401": "Nobody known asks.",
     "403": "Who asks may not.",
     "404": "There is no such thing.",
-    "406": "Accept names no form that this is answered in.",
     "408": "The body did not arrive in time.",
     "409": "It is there already, or somebody else is changing it; or a request with the same"
     " idempotency key is still being served.",
@@ -73,7 +72,7 @@ ANSWERS: dict[str, str] = {
     "503": "The service, or the gateway, cannot answer now.",
     "504": "There was no answer in time.",
 }
-ALWAYS = ("400", "403", "404", "406", "409", "429", "431", "499", "500", "501", "503", "504")
+ALWAYS = ("400", "403", "404", "409", "429", "431", "499", "500", "501", "503", "504")
 WITH_BODY = ("408", "413", "415")
 
 

@@ -123,7 +123,9 @@ def _bytes(value: Any) -> bytes:
 def enum_reader(enum: EnumDescriptor) -> Reader:
     """A name of the enum, or a number; an open enum keeps a number that it does not know."""
     numbers = {value.name: value.number for value in enum.values}
-    known = None if not enum.is_closed else frozenset(numbers.values())
+    # null is all that NullValue's JSON can say.
+    closed = enum.is_closed or enum.full_name == "google.protobuf.NullValue"
+    known = frozenset(numbers.values()) if closed else None
     integer = _integer("int32", -(2**31), 2**31 - 1)
 
     def read(value: Any) -> int:

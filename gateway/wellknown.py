@@ -95,7 +95,13 @@ def write_mask(message: Any) -> str:
 
 
 def read_value(value: Any, message: Any, depth: int) -> None:
-    """google.protobuf.Value, from any JSON."""
+    """
+    google.protobuf.Value, from any JSON.
+
+    `depth` is how many messages may still be nested, as protobuf counts them: an array is a
+    ListValue in a Value, an object a Struct with an entry for each Value.
+    """
+    _descend(depth)
     if value is None:
         message.null_value = 0
     elif isinstance(value, bool):
@@ -106,10 +112,10 @@ def read_value(value: Any, message: Any, depth: int) -> None:
         message.number_value = double(value)
     elif isinstance(value, dict):
         message.struct_value.SetInParent()
-        read_struct(value, message.struct_value, depth)
+        read_struct(value, message.struct_value, depth - 1)
     else:
         message.list_value.SetInParent()
-        read_list(value, message.list_value, depth)
+        read_list(value, message.list_value, depth - 1)
 
 
 def read_struct(value: Any, message: Any, depth: int) -> None:
@@ -118,7 +124,7 @@ def read_struct(value: Any, message: Any, depth: int) -> None:
     _descend(depth)
     for key, item in value.items():
         try:
-            read_value(item, message.fields[text(key)], depth - 1)
+            read_value(item, message.fields[text(key)], depth - 2)
         except Invalid as error:
             raise error.under(key) from None
 
@@ -158,7 +164,7 @@ def write_list(message: Any) -> Any:
 
 def camel(path: str) -> str:
     """The path as JSON spells it; one that would not come back the same is an error."""
-    if not re.fullmatch(r"[a-z0-9.]+(?:_[a-z][a-z0-9.]*)*|", path):
+    if not re.fullmatch(r"(?:[a-z0-9.]|_[a-z])*", path):
         raise ValueError(f"the path {path!r} has no lowerCamelCase form")
     return re.sub(r"_([a-z])", lambda match: match[1].upper(), path)
 
