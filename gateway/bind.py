@@ -74,6 +74,10 @@ class Binder:
         """One message of a stream of requests, from its JSON."""
         return self._codec.read(self._input, value)
 
+    def piece(self, data: bytes, media_type: str) -> Any:
+        """One message of a stream of google.api.HttpBody."""
+        return self._new(content_type=media_type, data=data)
+
     def _read_body(self, body: bytes, message: Any) -> tuple[Any, Any]:
         if self._body is None:
             value = loads(body) if body else {}

@@ -44,6 +44,10 @@ class ClientGone(Exception):
     """The client has closed its connection: nobody reads the answer."""
 
 
+class CutShort(ClientGone):
+    """The answer cannot be whole: the connection is closed in its middle, which shows that."""
+
+
 @dataclass(slots=True)
 class Answer:
     """What goes back; a `body` that is no bytes is sent piece by piece, each at once."""

@@ -115,6 +115,12 @@ def response(*metadata: Sequence[tuple[str, str | bytes]] | None) -> list[tuple[
     return found
 
 
+def media_type(content_type: str) -> bytes:
+    """The Content-Type of google.api.HttpBody, where HTTP can hold what the service says."""
+    said = content_type if _PRINTABLE.fullmatch(content_type) else ""
+    return (said or "application/octet-stream").encode("latin-1")
+
+
 def _base64(value: bytes) -> str:
     return binascii.b2a_base64(value, newline=False).decode()
 

@@ -129,13 +129,16 @@ class Served:
             call.cancel()
         if self.raw:
             body = reply if self._part is None else getattr(reply, self._part.name)
-            kind = body.content_type or "application/octet-stream"
-            return Answer(200, [(b"content-type", kind.encode("latin-1")), *extra], body.data)
+            kind = headers.media_type(body.content_type)
+            return Answer(200, [(b"content-type", kind), *extra], body.data)
         return Answer(200, [*JSON, *extra], dumps(self.write(reply)))
 
     async def _server_stream(self, exchange: Exchange, segments: list[str]) -> Answer:
         request = await self._request(exchange, segments)
         call = self.call(request, timeout=exchange.timeout(None), metadata=exchange.metadata())
+        if self.raw:
+            part = "" if self._part is None else self._part.name
+            return await stream.content(exchange, call, part, self.failed)
         return await stream.answer(exchange, call, self.write, self.failed)
 
     async def _upgrade(self, exchange: Exchange, segments: list[str]) -> Answer:

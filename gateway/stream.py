@@ -6,12 +6,14 @@ A stream of replies as HTTP, in the form that Accept names.
     anything else            one JSON array
 
 Before the first message an error is an answer of its own; after it the status line is gone and
-the error is the last element, `{"error": <google.rpc.Status>}`.
+the error is the last element, `{"error": <google.rpc.Status>}`.  A stream of google.api.HttpBody is
+its content, piece by piece; an error after the first piece cuts it off, so that it looks cut off.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -19,10 +21,12 @@ from typing import Any
 import grpc.aio
 
 from gateway import headers
-from gateway.exchange import Answer, Exchange, RawHeaders
+from gateway.exchange import Answer, CutShort, Exchange, RawHeaders
 from gateway.jsontext import dumps
 from gateway.status import Problem, problem
 from mesh.errors import Code
+
+log = logging.getLogger(__name__)
 
 PING = b": ping\n\n"
 
@@ -82,11 +86,57 @@ async def answer(
     `write` makes JSON of a message, `failed` a Problem of an error.
     """
     form = negotiate(exchange.accept)
+    patience = exchange.limits.ping_seconds if form.ping else None
+    reading, extra = await _first(exchange, call, patience, failed)
+    told: RawHeaders = [
+        (b"content-type", form.media_type.encode()),
+        (b"cache-control", b"no-cache"),
+        (b"x-accel-buffering", b"no"),
+        *extra,
+    ]
+    return Answer(200, told, _body(exchange, form, call, reading, write, failed))
+
+
+async def content(
+    exchange: Exchange,
+    call: Any,
+    part: str,
+    failed: Callable[[grpc.aio.AioRpcError], Problem],
+) -> Answer:
+    """The answer for a stream of google.api.HttpBody, or of messages that hold it in `part`."""
+    reading, extra = await _first(exchange, call, None, failed)
+    first = reading.result()
+    kind = b"application/octet-stream"
+    if first is not grpc.aio.EOF:
+        kind = headers.media_type((getattr(first, part) if part else first).content_type)
+    return Answer(200, [(b"content-type", kind), *extra], _pieces(exchange, call, part, first))
+
+
+async def _pieces(exchange: Exchange, call: Any, part: str, message: Any) -> AsyncIterator[bytes]:
+    try:
+        while message is not grpc.aio.EOF:
+            data: bytes = (getattr(message, part) if part else message).data
+            if data:
+                yield data
+            message = await call.read()
+    except grpc.aio.AioRpcError as error:
+        log.warning("%s: its content ends early: %s", exchange.path, error.code().name)
+        raise CutShort from error
+    finally:
+        call.cancel()
+
+
+async def _first(
+    exchange: Exchange,
+    call: Any,
+    patience: float | None,
+    failed: Callable[[grpc.aio.AioRpcError], Problem],
+) -> tuple[asyncio.Future[Any], RawHeaders]:
+    """The first message, or the reading of it when that takes longer; and the call's headers."""
     reading = asyncio.ensure_future(_read(call))
     extra: RawHeaders = []
     try:
         async with exchange.watched(after=0):
-            patience = exchange.limits.ping_seconds if form.ping else None
             await asyncio.wait([reading], timeout=patience)
             if reading.done():
                 reading.result()
@@ -97,13 +147,7 @@ async def answer(
         reading.cancel()
         call.cancel()
         raise
-    told: RawHeaders = [
-        (b"content-type", form.media_type.encode()),
-        (b"cache-control", b"no-cache"),
-        (b"x-accel-buffering", b"no"),
-        *extra,
-    ]
-    return Answer(200, told, _body(exchange, form, call, reading, write, failed))
+    return reading, extra
 
 
 async def _body(

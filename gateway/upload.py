@@ -1,7 +1,8 @@
 """
 A stream of requests from one HTTP body: a JSON array, or one message a line (NDJSON).
 
-Lines are sent on as they arrive, an array once it is whole.  A message that cannot be read ends
+Lines are sent on as they arrive, an array once it is whole; of google.api.HttpBody every piece of
+the body is a message, whatever it says.  A message that cannot be read ends
 the call; the error says which message it was.
 """
 
@@ -45,6 +46,11 @@ class Upload:
     async def _values(self) -> AsyncIterator[Any]:
         if self._exchange.query:
             raise Invalid("no such parameter: the body holds all fields", "", "UNKNOWN_PARAMETER")
+        if self._binder.raw:
+            kind = self._exchange.header(b"content-type")
+            async for piece in self._exchange.pieces(None):
+                yield self._binder.piece(piece, kind)
+            return
         if self._exchange.media_type not in NDJSON_TYPES:
             value = loads(await self._exchange.body() or b"[]")
             if not isinstance(value, list):

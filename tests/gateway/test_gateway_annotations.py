@@ -40,6 +40,10 @@ service { name: 'Box'
     } } }
   method { name: 'Down' input_type: '.box.Thing' output_type: '.google.api.HttpBody'
     options { [google.api.http] { get: '/v1/down/{name}' } } }
+  method { name: 'Download' input_type: '.box.Thing' output_type: '.google.api.HttpBody'
+    server_streaming: true options { [google.api.http] { get: '/v1/download/{name}' } } }
+  method { name: 'Upload' input_type: '.google.api.HttpBody' output_type: '.box.Thing'
+    client_streaming: true options { [google.api.http] { post: '/v1/upload' body: '*' } } }
   method { name: 'Up' input_type: '.box.Thing' output_type: '.box.Thing'
     options { [google.api.http] { post: '/v1/up/{name}' body: 'raw' } } }
 }
@@ -57,12 +61,23 @@ class Box(grpc.GenericRpcHandler):
         self.calls = 0
 
     def service(self, details: Any) -> Any:
-        method = {"/box.Box/Echo": self.echo, "/box.Box/Down": self.down, "/box.Box/Up": self.up}
-        if details.method not in method:
+        unary = grpc.unary_unary_rpc_method_handler
+        make, method, request = {
+            "/box.Box/Echo": (unary, self.echo, self.thing),
+            "/box.Box/Down": (unary, self.down, self.thing),
+            "/box.Box/Up": (unary, self.up, self.thing),
+            "/box.Box/Download": (
+                grpc.unary_stream_rpc_method_handler,
+                self.download,
+                self.thing,
+            ),
+            "/box.Box/Upload": (grpc.stream_unary_rpc_method_handler, self.upload, self.body),
+        }.get(details.method, (None, None, None))
+        if make is None:
             return None
-        return grpc.unary_unary_rpc_method_handler(
-            method[details.method],
-            request_deserializer=self.thing.FromString,
+        return make(
+            method,
+            request_deserializer=request.FromString,
             response_serializer=lambda message: message.SerializeToString(),
         )
 
@@ -75,6 +90,20 @@ class Box(grpc.GenericRpcHandler):
 
     async def down(self, request: Any, context: Any) -> Any:
         return self.body(content_type="image/png", data=b"\x89PNG")
+
+    async def download(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        if request.name == "missing":
+            await context.abort(grpc.StatusCode.NOT_FOUND, "no such file")
+        kind = "text/plain\r\nX-Injected: y" if request.name == "sly" else "image/png"
+        yield self.body(content_type=kind, data=b"\x89PNG")
+        if request.name == "broken":
+            await context.abort(grpc.StatusCode.DATA_LOSS, "the disk is gone")
+        yield self.body(data=b"rest")
+
+    async def upload(self, requests: Any, context: Any) -> Any:
+        parts = [part async for part in requests]
+        kinds = {part.content_type for part in parts}
+        return self.thing(name=f"{kinds} {sum(len(part.data) for part in parts)}")
 
     async def up(self, request: Any, context: Any) -> Any:
         return self.thing(name=f"{request.raw.content_type} {len(request.raw.data)}")
@@ -139,6 +168,37 @@ async def test_http_body_goes_down_and_up_as_it_is(served: Served) -> None:
     answer = await served.ask("POST /v1/up/x", data=b"\x00" * 10, headers=png)
 
     assert (answer[0], answer[1]["name"]) == (200, "image/png 10")
+
+
+async def test_a_stream_of_http_body_is_its_content(served: Served) -> None:
+    async with served.http.get(f"{served.url}/v1/download/x") as response:
+        assert (response.content_type, await response.read()) == ("image/png", b"\x89PNGrest")
+    async with served.http.get(f"{served.url}/v1/download/missing") as response:
+        assert (response.status, (await response.json())["code"]) == (404, 5)
+    async with served.http.get(f"{served.url}/v1/download/sly") as response:
+        assert response.headers["content-type"] == "application/octet-stream"
+        assert "x-injected" not in response.headers
+
+
+async def test_content_that_ends_early_does_not_look_whole(served: Served) -> None:
+    async with served.http.get(f"{served.url}/v1/download/broken") as response:
+        assert response.status == 200
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await response.read()
+
+
+async def test_a_body_goes_up_piece_by_piece_whatever_it_is(served: Served) -> None:
+    """Larger than any one message may be."""
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(100):
+            yield b"\xff" * 65536
+
+    answer = await served.ask(
+        "POST /v1/upload", data=pieces(), headers={"Content-Type": "video/mp4"}
+    )
+
+    assert (answer[0], answer[1]["name"]) == (200, "{'video/mp4'} 6553600")
 
 
 async def test_the_contract_learnt_by_reflection_says_what_may_be_repeated(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.router import Router
 from gateway.rule import DeepStar, Literal, RuleError, Star, Template, Variable, parse
 
 words = st.from_regex(r"[a-z0-9\-_.~]{1,6}|%20", fullmatch=True).filter(lambda w: w.strip("."))
@@ -86,3 +88,64 @@ def test_variables_are_decoded_as_the_specification_says(
     template: str, path: str, texts: list[str]
 ) -> None:
     assert [c.text(path.split("/")) for c in parse(template).captures()] == texts
+
+
+# What a client may write for one segment, and what it means: alone, and where "/" must stay apart.
+PIECES = {
+    "a": "a",
+    "%41": "A",
+    "%2e": ".",
+    "..": "..",
+    "é": "é",
+    "%C3%A9": "é",
+    "+": "+",
+    "%3A": ":",
+    "%25": "%",
+    "%20": " ",
+    ";x=1": ";x=1",
+    "%7B%7D": "{}",
+}
+segments_in = st.lists(st.sampled_from([*PIECES, "%2F", "%2f"]), min_size=1, max_size=3)
+
+
+@given(templates(), st.data())
+def test_a_path_made_of_a_template_is_routed_to_it_and_read_back(
+    template: Template, data: st.DataObject
+) -> None:
+    """The third of parse, print and match: what stands in the path stands in the variables."""
+
+    def written(part: Literal | Star | DeepStar) -> list[list[str]]:
+        if isinstance(part, Literal):
+            return [[part.text]]
+        if isinstance(part, Star):
+            return [data.draw(segments_in)]
+        return data.draw(st.lists(segments_in, max_size=3))
+
+    path: list[str] = []
+    expected: list[str] = []
+    for segment in template.segments:
+        parts = segment.segments if isinstance(segment, Variable) else (segment,)
+        pieces = [piece for part in parts for piece in written(part)]
+        path += ["".join(piece) for piece in pieces]
+        if isinstance(segment, Variable):
+            expected.append("/".join(_meant(piece, segment.multi) for piece in pieces))
+    line = "/" + "/".join(path) + (f":{template.verb}" if template.verb else "")
+    router: Router[Entry] = Router()
+    router.add(Entry(template))
+
+    found, raw = router.find("GET", line.encode().decode("latin-1"))
+
+    assert found.template == template
+    assert [capture.text(raw) for capture in template.captures()] == expected
+
+
+def _meant(piece: list[str], multi: bool) -> str:
+    slash = {"%2F": "%2F" if multi else "/", "%2f": "%2f" if multi else "/"}
+    return "".join({**PIECES, "%20": " ", **slash}.get(each, each) for each in piece)
+
+
+@dataclass(frozen=True)
+class Entry:
+    template: Template
+    http_method: str = "GET"
+    name: str = "it"
