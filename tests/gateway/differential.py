@@ -1,7 +1,7 @@
 """
 Our ProtoJSON beside json_format's: one text, two readers, and every difference there may be.
 
-    nice .venv/bin/python -m tests.gateway.differential 1000000
+    nice .venv/bin/python -m tests.gateway.differential 1000000        # how many, and the first seed
 
 A difference that no row of DIFFERENCES explains is a bug, ours or a new one of theirs.
 """
@@ -159,11 +159,11 @@ def back(raw: bytes) -> bytes:
     return again
 
 
-def main(count: int) -> None:
-    counts = Counter(compare(text(random.Random(seed))) for seed in range(count))
+def main(count: int, first: int = 0) -> None:
+    counts = Counter(compare(text(random.Random(seed))) for seed in range(first, first + count))
     for kind, number in counts.most_common():
         print(f"{number:9d}  {kind}")
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(*map(int, sys.argv[1:]))
