@@ -13,6 +13,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from random import Random
 from types import TracebackType
 from typing import Self, TypeVar
@@ -163,7 +164,16 @@ class ConsulRegistry:
 
 
 def _keep_endpoints(old: tuple[Endpoint, ...], new: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
-    both = {endpoint.id: endpoint for endpoint in (*old, *new)}
+    """
+    Who is there by the answer, and who was before.
+
+    Once half of them are back, the others are last in line: they may have left during the outage.
+    """
+    both = {endpoint.id: endpoint for endpoint in new}
+    missing = [endpoint for endpoint in old if endpoint.id not in both]
+    if len(new) >= len(missing):
+        missing = [replace(endpoint, weight=0) for endpoint in missing]
+    both |= {endpoint.id: endpoint for endpoint in missing}
     return tuple(both[name] for name in sorted(both))
 
 

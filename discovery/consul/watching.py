@@ -15,7 +15,9 @@ The rules that a changer must keep, each in SEMANTICS or learnt from a client th
 * An empty answer empties the pool, the last instance leaving is seen, unless it comes soon after an
   outage or with an index that went backwards.  Then the agent may have restarted empty, and the
   instances are still registering again: for `settle` seconds what was known before stays beside
-  what is answered.  After that the answer is the truth, whatever it says.
+  what is answered.  That time is not cut short by an answer that has everybody: an agent of a
+  cluster first answers with what its node had before, and only then takes it out of the catalog.
+  After it the answer is the truth, whatever it says.
 """
 
 from __future__ import annotations
@@ -122,9 +124,9 @@ class Watching(Generic[T]):
         self._last_index = answered
         self._index = index
         if self._shown is not None and (restarted or self._failing):
-            self._settle_from(now, today)
+            self._settle_from(now)
         self._failing = False
-        changed = self._believe(value, now)
+        changed = self._believe(value, now, today)
         self.delay = self._bucket.take(CHANGED_COST if changed else UNCHANGED_COST, now)
         return self._news()
 
@@ -142,25 +144,22 @@ class Watching(Generic[T]):
         self.delay = self._backoff.failed(rng)
         return self._news()
 
-    def _settle_from(self, now: float, today: float) -> None:
+    def _settle_from(self, now: float) -> None:
         if self._known is None:
             self._known = self._value
         # Every failure begins the time anew: only a registry that answers can settle.
         self._settled_at = now + self._settle
-        if self._stale_since is None:
-            self._stale_since = today
 
-    def _believe(self, value: T, now: float) -> bool:
-        if self._known is not None:
-            both = self._keep(self._known, value)
-            if now < self._settled_at and both != value:
-                value = both
-            else:
-                self._known = None
-        if self._known is None:
+    def _believe(self, value: T, now: float, today: float) -> bool:
+        if self._known is not None and now >= self._settled_at:
+            self._known = None
+        both = value if self._known is None else self._keep(self._known, value)
+        if both == value:
             self._stale_since = None
-        changed = value != self._value
-        self._value = value
+        elif self._stale_since is None:
+            self._stale_since = today
+        changed = both != self._value
+        self._value = both
         return changed
 
     def _news(self) -> News[T] | None:

@@ -248,6 +248,8 @@ class Pool:
         self.panic = len(candidates) < self.rules.panic_threshold * len(reachable)
         if self.panic:
             candidates = reachable
+        # Weight 0 is for when nothing else is left; then all are alike.
+        candidates = [one for one in candidates if one.endpoint.weight] or candidates
         self._weigh(candidates, now)
         self._picker = self._make(candidates) if candidates else None
         where = candidates[0].endpoint.zone if candidates and self._failover else ""
@@ -268,7 +270,7 @@ class Pool:
                 share = slow.share(now - (member.since if member.since is not None else now))
                 if share < 1.0:
                     self._due = min(self._due, now + slow.window / STEPS)
-            member.weight = member.endpoint.weight * share
+            member.weight = (member.endpoint.weight or 1) * share
 
     def _make(self, candidates: Sequence[Member]) -> Picker:
         balance, split, rng = self.rules.balance, self.rules.split, self._rng

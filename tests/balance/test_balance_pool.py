@@ -8,6 +8,8 @@ from discovery.model import Endpoint, Health, Snapshot
 from mesh.balance.lease import balancing
 from mesh.balance.least_request import LeastRequest
 from mesh.balance.pool import Arrangement, Pool
+from mesh.balance.ring import RingHash
+from mesh.balance.round_robin import RoundRobin
 from mesh.balance.slow_start import SlowStart
 from mesh.balance.split import Split
 from mesh.balance.subset import Subset
@@ -90,6 +92,17 @@ def test_what_the_registry_calls_critical_is_left_out():
 def test_a_warning_is_no_reason_to_leave_out():
     pool = pool_of(endpoints=[endpoint("a"), endpoint("b", health=Health.WARNING)])
     assert asked(pool) == {"a", "b"}
+
+
+@pytest.mark.parametrize("balance", [LeastRequest(), RoundRobin(), RingHash(header="key")])
+def test_weight_nought_is_asked_only_when_nothing_else_is_left(balance):
+    everyone = [endpoint("a"), endpoint("b", weight=0), endpoint("c", weight=0)]
+    pool = pool_of(endpoints=everyone)
+    pool.adopt(Arrangement(balance=balance), Random(1), lambda _: None)
+    assert asked(pool) == {"a"}
+
+    pool.set_ready("a", False)
+    assert asked(pool) == {"b", "c"}
 
 
 def test_with_fewer_than_half_well_all_are_asked():

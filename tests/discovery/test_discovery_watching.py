@@ -78,13 +78,18 @@ class Play:
             id="an outage keeps, told once",
         ),
         pytest.param(
-            ["5: a", "down", "6: a", "7:"],
-            ["a", "a stale since 2", "a", ""],
-            id="all back: settled at once, and then an empty answer is the truth",
+            ["5: a", "down", "6: a", "7:", "8: a"],
+            ["a", "a stale since 2", "a", "a stale since 4", "a"],
+            id="all back, and then not: an agent that takes its node's past out of the catalog",
         ),
         pytest.param(
-            ["5: a b", "down", "2:", "3: b", "4: a b", "5: a"],
-            ["a b", "a b stale since 2", None, None, "a b", "a"],
+            ["5: a", "down", "6: a", "7:", "+9", "7:"],
+            ["a", "a stale since 2", "a", "a stale since 4", None, ""],
+            id="after the settling time an empty answer is the truth",
+        ),
+        pytest.param(
+            ["5: a b", "down", "2:", "3: b", "4: a b", "+11", "5: a"],
+            ["a b", "a b stale since 2", None, None, "a b", None, "a"],
             id="an agent that restarted empty empties nothing while they register again",
         ),
         pytest.param(
