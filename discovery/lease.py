@@ -34,6 +34,10 @@ LOG = logging.getLogger(__name__)
 PERIOD_SECONDS = 2.0
 STEP_SECONDS = 2.0
 LEAVE_SECONDS = 3.0
+# An agent takes a deregistration before its servers do.  It tells them at once, or, when that
+# fails, a quarter of a minute later; after INSIST_SECONDS they are told past it.
+UNLISTED_SECONDS = 8.0
+INSIST_SECONDS = 1.0
 
 
 class Step(Enum):
@@ -132,6 +136,10 @@ class Desk(Protocol):
 
     async def deregister(self, instance: Instance) -> Told: ...
 
+    async def unlisted(self, instance: Instance, *, insist: bool) -> Told:
+        """Has it gone from what watchers are told?  To `insist` is to take it out there."""
+        ...
+
 
 class Lease:
     """A live registration; `leave` ends it early and may be called again."""
@@ -213,13 +221,28 @@ class Lease:
         deadline = time.monotonic() + self._leave_seconds
         while True:
             told = await self._bounded(self._desk.deregister(self.instance))
-            wait = backoff.failed(self._rng)
             if told.outcome is not Outcome.DOWN:
-                return
+                break
+            wait = backoff.failed(self._rng)
             if time.monotonic() + wait > deadline:
                 LOG.warning("%s could not be deregistered: %s", self.instance.id, told.why)
                 return
             await asyncio.sleep(wait)
+        if told.outcome is Outcome.DONE:
+            await self._unlisted()
+
+    async def _unlisted(self) -> None:
+        """Return when nobody is told of us any more: then those who watch hear it."""
+        backoff, begun = Backoff(first=0.05, most=0.5), time.monotonic()
+        while True:
+            insist = time.monotonic() > begun + INSIST_SECONDS
+            told = await self._bounded(self._desk.unlisted(self.instance, insist=insist))
+            if told.outcome is Outcome.DONE:
+                return
+            if time.monotonic() > begun + UNLISTED_SECONDS:
+                LOG.warning("%s left and is listed still: %s", self.instance.id, told.why)
+                return
+            await asyncio.sleep(backoff.failed(self._rng))
 
     async def _bounded(self, step: Awaitable[Told]) -> Told:
         try:

@@ -30,6 +30,7 @@ NO_DEFINITION = {
     "TLSSkipVerify": False,
     "TCP": "",
 }
+UPDATE = {"status": ("Status", "string"), "output": ("Output", "string")}
 STATUS_OF = {"passing": 200, "warning": 429, "critical": 503, "maintenance": 503}
 
 
@@ -136,11 +137,12 @@ class AgentApi:
         return self._beat(request, "critical", request.query.get("note"))
 
     def update(self, request: Request) -> Response:
-        body = go.decode(request.body, "agent.checkUpdate")
+        found = go.decode(request.body, "agent.checkUpdate")
+        body = go.fields(found, UPDATE, owner="checkUpdate", strict=True)
         status = body.get("Status", "")
         if status not in STATUSES:
             raise Refused(400, f"Invalid check status: '{status}'")
-        return self._beat(request, status, str(body.get("Output", "")))
+        return self._beat(request, status, body.get("Output", ""))
 
     def _beat(self, request: Request, status: str, output: str) -> Response:
         self._local.heartbeat(request.rest, status, output)
@@ -154,7 +156,8 @@ class AgentApi:
         record = self._local.service(request.rest)
         if record is None:
             if _asks_text(request):
-                return text(404, f"ServiceId {request.rest} not found")
+                # Consul forgets here that it was asked for text.
+                return answer(request, f"ServiceId {request.rest} not found", status=404)
             empty = {"AggregatedStatus": "critical", "Service": None, "Checks": None}
             return answer(request, empty, status=404)
         shown = self._health(record.id)

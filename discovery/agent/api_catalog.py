@@ -82,7 +82,7 @@ class CatalogApi:
         return self._of_node(request, lambda found: {one["ID"]: one for one in found}, None)
 
     def node_services(self, request: Request) -> Answer:
-        return self._of_node(request, lambda found: found, {"Node": None, "Services": None})
+        return self._of_node(request, lambda found: found or None, {"Node": None, "Services": None})
 
     def _of_node(self, request: Request, shape: Any, nobody: Any) -> Answer:
         catalog, name = self._catalog, _named(request, "node name")
@@ -92,7 +92,7 @@ class CatalogApi:
             index = catalog.index_of("nodes", "services")
             owner = catalog.nodes.get(name)
             if owner is None:
-                return index, nobody
+                return 0, nobody  # as there: a node that is not has no index
             found = [
                 records.health_service(service)
                 for key, service in sorted(catalog.services.items())
@@ -135,21 +135,22 @@ class CatalogApi:
         keep, near = _filter(request, filtering.HEALTH), self._near(request)
 
         def read() -> tuple[int, Any]:
-            found = []
+            found: list[tuple[NodeRecord, ServiceRecord, list[CheckRecord]]] = []
             of_nodes: dict[str, list[CheckRecord]] = {}
             for record in _nearest(catalog.instances(name), near):
                 owner = catalog.nodes[record.node]
+                if not _tagged(record, tags) or not _has_meta(owner, wanted):
+                    continue
                 if record.node not in of_nodes:
                     of_nodes[record.node] = catalog.checks_of(record.node, "")
                 # What the health of an instance is made of: its node's checks and its own.
                 checks = of_nodes[record.node] + catalog.checks_of(record.node, record.id)
-                if passing and records.worst(checks) != "passing":
-                    continue
-                if not _tagged(record, tags) or not _has_meta(owner, wanted):
-                    continue
                 if keep is every or keep(_entry(owner, record, checks)):
-                    found.append(_encoded(owner, record, checks))
-            return catalog.service_index(name, checks=True), found
+                    found.append((owner, record, checks))
+            if passing:
+                _drop_ill(found)
+            shown = [_encoded(owner, record, checks) for owner, record, checks in found]
+            return catalog.service_index(name, checks=True), shown
 
         return self._blocking.query(request, [f"service:{name}"], read)
 
@@ -214,6 +215,18 @@ def _entry(owner: NodeRecord, record: ServiceRecord, checks: list[CheckRecord]) 
         "Service": records.health_service(record),
         "Checks": [records.check(check) for check in checks],
     }
+
+
+def _drop_ill(found: list[tuple[NodeRecord, ServiceRecord, list[CheckRecord]]]) -> None:
+    """Leaves who passes, in the order in which Consul does: the last takes an ill one's place."""
+    at = 0
+    while at < len(found):
+        if records.worst(found[at][2]) == "passing":
+            at += 1
+            continue
+        last = found.pop()
+        if at < len(found):
+            found[at] = last
 
 
 def _encoded(owner: NodeRecord, record: ServiceRecord, checks: list[CheckRecord]) -> msgspec.Raw:

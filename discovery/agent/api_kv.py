@@ -132,6 +132,8 @@ def _number(request: Request, name: str) -> int | None:
     if name not in request.query:
         return None
     text = request.query.get(name)
-    if not (text.isascii() and text.isdigit() and int(text) < 2**64):
+    if not (text.isascii() and text.isdigit()):
         raise Refused(500, f'strconv.ParseUint: parsing "{text}": invalid syntax')
+    if len(text) > 20 or int(text) >= 2**64:
+        raise Refused(500, f'strconv.ParseUint: parsing "{text}": value out of range')
     return int(text)

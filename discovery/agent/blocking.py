@@ -129,6 +129,11 @@ def wait_of(request: Request) -> float:
 
 
 def here(request: Request, headers: dict[str, str] | None = None) -> None:
+    """Refuses a request for another datacenter."""
+    elsewhere(request.query.get("dc"), headers)
+
+
+def elsewhere(datacenter: str, headers: dict[str, str] | None = None) -> None:
     """There is one datacenter; another has no path to it."""
-    if request.query.get("dc") not in ("", "dc1"):
+    if datacenter not in ("", "dc1"):
         raise Refused(500, "No path to datacenter", headers)

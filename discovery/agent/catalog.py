@@ -46,10 +46,10 @@ class Catalog:
     def service_index(self, name: str, *, checks: bool) -> int:
         """The index of a service, of one that never was, or of the last that went away."""
         topic = f"service:{name}"
-        if name in self._names and topic in self._indexes:
-            return self._indexes[topic]
         if self._last_extinction and name not in self._names:
             return self._last_extinction
+        if topic in self._indexes:  # of one that was renamed too
+            return self._indexes[topic]
         return self.index_of("nodes", "services", *(["checks"] if checks else []))
 
     def instances(self, name: str) -> list[ServiceRecord]:
@@ -152,12 +152,13 @@ class Catalog:
         if record is None:
             return False
         index = self.advance()
-        doomed = self._checks_of.pop(key, set())
-        for check_id in doomed:
-            del self.checks[node, check_id]
-            self._tell(node, check_id)
         # The table of checks moves even where there was none, as there.
-        topics = ["services", f"service:{record.name}", "checks"]
+        topics = {"services", f"service:{record.name}", "checks"}
+        for check_id in self._checks_of.pop(key, set()):
+            check = self.checks.pop((node, check_id))
+            # The name that its service had when the check was made.
+            topics.add(f"service:{check.service_name}")
+            self._tell(node, check_id)
         self._forget_name(key, record.name)
         self.touch(*topics)
         if record.name not in self._names:
@@ -171,7 +172,9 @@ class Catalog:
             return False
         self.advance()
         self._checks_of[node, record.service_id].discard(check_id)
-        self.touch("checks", *self._services_of(record))
+        # A check of the node itself takes the table of services with it, as there.
+        table = () if record.service_id else ("services",)
+        self.touch("checks", *table, *self._services_of(record))
         self._tell(node, check_id)
         return True
 

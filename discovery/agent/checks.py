@@ -21,6 +21,7 @@ REAP_SECONDS = 30.0
 FIRST_LOOK_SECONDS = 0.25
 
 Report = Callable[[str, str, str], None]
+Expire = Callable[[str], None]
 
 
 @dataclass(slots=True)
@@ -39,8 +40,9 @@ class Running:
 class Checks:
     """All running checks by id; `report(id, status, output)` says what was found."""
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: Report, expire: Expire) -> None:
         self._report = report
+        self._expired = expire
         self._running: dict[str, Running] = {}
 
     def start(self, definition: CheckDefinition, status: str) -> None:
@@ -113,7 +115,7 @@ class Checks:
             running.timer = loop.call_at(running.until, self._expire, running)
             return
         running.timer = None
-        self._report(running.definition.id, "critical", "TTL expired")
+        self._expired(running.definition.id)
 
     async def _probe(self, running: Running) -> None:
         definition = running.definition

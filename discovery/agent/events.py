@@ -85,7 +85,8 @@ class Events:
 
 
 def _suits(event: Event, record: ServiceRecord) -> bool:
-    if not re.search(event.service, record.name):
+    # Of its id, as there, though it is called the service.
+    if not re.search(event.service, record.id):
         return False
     return not event.tag or any(re.search(event.tag, tag) for tag in record.tags or ())
 

@@ -18,7 +18,16 @@ from typing import Any
 Table = Mapping[str, tuple[str, str]]
 
 ANY, DURATION = "any", "duration"
-_KINDS: dict[str, type] = {"string": str, "int": int, "uint64": int, "bool": bool}
+_KINDS: dict[str, type] = {
+    "string": str,
+    "int": int,
+    "uint64": int,
+    "bool": bool,
+    "structs.HealthChecks": list,
+    "api.NodeOp": str,
+    "api.ServiceOp": str,
+    "api.CheckOp": str,
+}
 _LITERALS = {"n": "null", "t": "true", "f": "false"}
 _A_KEY = "looking for beginning of object key string"
 _WHERE = {
@@ -100,24 +109,31 @@ def _in_array(text: str) -> bool:
 def fields(
     found: dict[str, Any], table: Table, *, owner: str = "", strict: bool = False
 ) -> dict[str, Any]:
+    """As `read`, of a request's body."""
+    try:
+        return read(found, table, owner=owner, strict=strict)
+    except Misread as error:
+        raise Refused(400, f"Request decode failed: {error}") from None
+
+
+def read(
+    found: dict[str, Any], table: Table, *, owner: str = "", strict: bool = False
+) -> dict[str, Any]:
     """Our fields of a Go struct `owner`; null is left out, as Go leaves a field alone."""
     out: dict[str, Any] = {}
     for key, one in found.items():
         known = table.get(key.lower())
         if known is None:
             if strict:
-                raise Refused(400, f'Request decode failed: json: unknown field "{key}"')
+                raise Misread(f'json: unknown field "{key}"')
             continue
         name, type_ = known
         if one is None:
             continue
-        try:
-            if type_ != DURATION:
-                check(one, type_, f"{owner}.{key}")
-            if name:
-                out[name] = seconds(one) if type_ == DURATION else one
-        except Misread as error:
-            raise Refused(400, f"Request decode failed: {error}") from None
+        if type_ != DURATION:
+            check(one, type_, f"{owner}.{key}")
+        if name:
+            out[name] = seconds(one) if type_ == DURATION else one
     return out
 
 
@@ -150,6 +166,16 @@ def seconds(text: object) -> float:
         raise Misread(f'time: {"missing unit in" if bare else "invalid"} duration "{said}"')
     total = sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(digits))
     return -total if said.startswith("-") else total
+
+
+def duration(seconds: float) -> str:
+    """As Go prints one: 1h0m0s, 1m30s, 1.5s, 250ms; "0s" for none."""
+    if seconds < 1.0:
+        return f"{seconds * 1e3:g}ms" if seconds else "0s"
+    minutes, rest = divmod(seconds, 60.0)
+    hours, minutes = divmod(int(minutes), 60)
+    said = f"{hours}h" if hours else ""
+    return said + (f"{minutes}m" if hours or minutes else "") + f"{rest:.9g}s"
 
 
 def truth(text: str) -> bool | None:

@@ -60,6 +60,8 @@ class KeyValues:
     def below(self, prefix: str) -> tuple[int, list[Entry]]:
         """All entries whose key starts with `prefix`, and the index of the newest change there."""
         found = [self._entries[key] for key in sorted(self._entries) if key.startswith(prefix)]
+        if not prefix:
+            return self._index, found
         newest = max((entry.modified for entry in found), default=0)
         deleted = max(
             (index for key, index in self._tombstones.items() if key.startswith(prefix)), default=0

@@ -34,7 +34,7 @@ class Local:
     def __init__(self, catalog: Catalog, node: str) -> None:
         self.catalog = catalog
         self.node = node
-        self.checks = Checks(self._report)
+        self.checks = Checks(self._report, self._expire)
         # Our own view of each check.  The catalog learns a new text with the next change of
         # status: texts that change would wake every watcher for nothing (CheckUpdateInterval).
         self._mine: dict[str, CheckRecord] = {}
@@ -201,19 +201,27 @@ class Local:
         """What a ttl check says of itself."""
         if not self.checks.beat(check_id):
             raise Refused(500, f'CheckID "{check_id}" does not have associated TTL')
-        self._report(check_id, status, output)
+        self._report(check_id, status, _cut(output))
 
     def _report(self, check_id: str, status: str, output: str) -> None:
         record = self._mine.get(check_id)
         if record is None:
             return
         self.checks.became(check_id, status)
-        found = replace(record, status=status, output=output[:MAX_OUTPUT])
+        found = replace(record, status=status, output=output)
         if record.status == status:
             self._keep(found)
         else:
             LOG.info("check %s is %s: %s", check_id, status, output)
             self._put(found)
+
+    def _expire(self, check_id: str) -> None:
+        """A ttl check was not heard of in time; what it said last is part of what is said of it."""
+        record = self._mine.get(check_id)
+        said = "TTL expired"
+        if record is not None and record.output:
+            said += f" (last output before timeout follows): {record.output}"
+        self._report(check_id, "critical", said)
 
     async def reap(self) -> None:
         """Deregister for ever what has been critical longer than it asked for."""
@@ -225,3 +233,11 @@ class Local:
                     self.deregister(definition.service_id)
                 else:
                     self.remove_check(definition.id)
+
+
+def _cut(output: str) -> str:
+    raw = output.encode()
+    if len(raw) <= MAX_OUTPUT:
+        return output
+    kept = raw[:MAX_OUTPUT].decode(errors="replace")
+    return f"{kept} ... (captured {MAX_OUTPUT} of {len(raw)} bytes)"

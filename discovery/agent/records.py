@@ -72,6 +72,7 @@ class CheckRecord:
     service_id: str = ""
     service_name: str = ""
     service_tags: list[str] | None = None
+    definition: Json = field(default_factory=dict)  # of who checks nodes that run no agent
     created: int = 0
     modified: int = 0
 
@@ -169,7 +170,7 @@ def check(record: CheckRecord, *, local: bool = False) -> Json:
         "ServiceName": record.service_name,
         "ServiceTags": record.service_tags or [],
         "Type": record.kind,
-        "Definition": {},
+        "Definition": record.definition,
         "CreateIndex": 0 if local else record.created,
         "ModifyIndex": 0 if local else record.modified,
     }

@@ -13,9 +13,9 @@ import binascii
 from dataclasses import dataclass, field
 from typing import Any
 
-from discovery.agent import api_kv, go, records
-from discovery.agent.api_register import check_of, node_of, service_of
+from discovery.agent import api_kv, entries, go, records
 from discovery.agent.catalog import Catalog
+from discovery.agent.entries import check_of, node_of, service_of
 from discovery.agent.go import Misread, Refused
 from discovery.agent.kv import Entry, KeyValues
 
@@ -28,6 +28,11 @@ _READING = {
 }
 _WRITING = {
     "KV": ("set", "delete", "delete-cas", "delete-tree", "cas", "lock", "unlock"),
+}
+_ENTRY = {
+    "Node": (entries.NODE, "api.Node"),
+    "Service": (entries.SERVICE, "api.AgentService"),
+    "Check": (entries.CHECK, "api.HealthCheck"),
 }
 _KV = {
     "verb": ("verb", "string"),
@@ -119,11 +124,16 @@ def _bytes(one: Any) -> bytes:
 
 
 def _of_catalog(kind: str, asked: dict[str, Any]) -> Operation:
-    inner = asked.get(kind) or {}
-    go.check(inner, "struct", f"{kind}TxnOp.{kind}.{kind}")
-    node = str((asked if kind == "Service" else inner).get("Node") or "")
-    index = inner.get("ModifyIndex") or 0
-    return Operation(kind, str(asked.get("Verb") or ""), index=index, node=node, asked=inner)
+    table, type_ = _ENTRY[kind]
+    around = {"verb": ("verb", f"api.{kind}Op"), kind.lower(): (kind, type_)}
+    if kind == "Service":
+        around["node"] = ("node", "string")
+    found = go.read(asked, around, owner=f"{kind}TxnOp.{kind}", strict=True)
+    owner = f"{type_.removeprefix('api.')}.{kind}.{kind}"
+    inner = go.read(found.get(kind, {}), table, owner=owner, strict=True)
+    node = found.get("node", "") if kind == "Service" else inner.get("Node", "")
+    index = inner.get("ModifyIndex", 0)
+    return Operation(kind, found.get("verb", ""), index=index, node=node, asked=inner)
 
 
 class Transaction:
@@ -165,8 +175,12 @@ class Transaction:
                 raise Failed("Must provide key")
             if one.verb == "lock" and self._values.delayed(one.key):
                 raise Failed(f'failed to lock key "{one.key}" due to lock delay')
+        elif one.kind == "Node" and not one.node:
+            raise Failed("Must provide node")
         elif one.kind == "Service" and one.writes and not one.asked.get("Service"):
-            raise Failed("Must provide service name with ID")
+            if one.asked.get("ID"):
+                raise Failed("Must provide service name with ID")
+            raise Failed("failed inserting service: object missing primary index")
 
     def _done(self, one: Operation) -> list[dict[str, Any]]:
         if one.kind == "KV":
@@ -266,17 +280,33 @@ class Transaction:
         return records.health_service(record) | {"Tags": record.tags}
 
     def _on_check(self, one: Operation) -> dict[str, Any] | None:
-        catalog, id_ = self._catalog, str(one.asked.get("CheckID") or one.asked.get("Name") or "")
+        catalog, id_ = self._catalog, one.asked.get("CheckID", "")
+        if one.verb != "get":
+            id_ = id_ or one.asked.get("Name", "")
         known = catalog.checks.get((one.node, id_))
         found = None if known is None else known.modified
         if self._verb(one, f'check "{id_}" on node "{one.node}"', found):
-            self._node_of(one)
-            catalog.put_check(check_of(catalog, one.node, {"CheckID": id_} | one.asked))
+            why = self._unfit(one, id_)
+            if why and one.verb == "cas":
+                return None  # as there: what was wrong is lost on the way
+            if why:
+                raise Failed(why)
+            catalog.put_check(check_of(catalog, one.node, one.asked))
         elif one.verb != "get":
             catalog.remove_check(one.node, id_)
             return None
         record = catalog.checks[one.node, id_]
         return records.check(record) | {"ServiceTags": record.service_tags}
+
+    def _unfit(self, one: Operation, id_: str) -> str:
+        """Why a check cannot be put into the catalog."""
+        if one.node not in self._catalog.nodes:
+            return "Missing node registration"
+        if not id_:
+            return "failed inserting check: object missing primary index"
+        of = one.asked.get("ServiceID")
+        there = not of or (one.node, of) in self._catalog.services
+        return "" if there else "Missing service registration"
 
     def _node_of(self, one: Operation) -> None:
         if one.node not in self._catalog.nodes:
@@ -298,7 +328,7 @@ class Transaction:
             case "delete":
                 return False
             case "delete-cas":
-                if found is not None and one.index != found:
+                if one.index != found:
                     raise Failed(f"failed to delete {what}, index is stale")
                 return False
         raise Failed(f'unknown {one.kind} verb "{one.verb}"')

@@ -5,6 +5,7 @@ Where a lease meets Consul: each answer of the agent becomes one outcome, by one
     confirm     200 done, or taken            404 lost           403 refused    else down
                 a ttl check's heartbeat: "does not have associated TTL", unknown check: lost
     deregister  200 404 done, not ours: done  403 refused        else down
+    unlisted    done once the servers' catalog has nobody with our id at our address
 """
 
 from __future__ import annotations
@@ -57,6 +58,25 @@ class ConsulDesk:
         return await self._command(
             self._client.commands.agent.service.deregister, instance.id, lost=Outcome.DONE
         )
+
+    async def unlisted(self, instance: Instance, *, insist: bool) -> Told:
+        path = "/v1/health/service/" + quote(instance.service, safe="")
+        try:
+            # Of the leader: a follower may be behind, and who asks it learns it a moment later.
+            answer = await self._client.request("GET", path, schema.only(instance))
+            if answer.status != 200:
+                return Told(Outcome.DOWN, f"status {answer.status}: {answer.text}")
+            nodes = schema.nodes_of(answer.body, instance)
+        except (Unreachable, schema.Malformed, DiscoveryError) as error:
+            return Told(Outcome.DOWN, str(error))
+        if not nodes:
+            return Told(Outcome.DONE)
+        if insist:
+            for node in nodes:
+                await self._command(
+                    self._client.commands.catalog.deregister, node, service_id=instance.id
+                )
+        return Told(Outcome.DOWN, f"on {', '.join(nodes)}")
 
     async def _maintained(self, instance: Instance) -> bool:
         """

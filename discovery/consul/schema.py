@@ -59,6 +59,7 @@ class Entry(msgspec.Struct, gc=False):
 
 
 _ENTRY = msgspec.json.Decoder(Entry)
+_ALL = msgspec.json.Decoder(list[Entry])
 _ENTRIES = msgspec.json.Decoder(list[msgspec.Raw])
 _SERVICES = msgspec.json.Decoder(dict[str, list[str] | None])
 _AGENT_SERVICE = msgspec.json.Decoder(Service)
@@ -159,6 +160,27 @@ def same_place(body: bytes, instance: Instance) -> bool:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Malformed(f"not an answer of /v1/agent/service: {error}") from error
     return (service.Address, service.Port) == (instance.host, instance.port)
+
+
+def only(instance: Instance) -> list[tuple[str, str]]:
+    """The parameters that make /v1/health/service tell of this id alone, where it can be quoted."""
+    if '"' in instance.id or "\\" in instance.id:
+        return []
+    return [("filter", f'Service.ID == "{instance.id}"')]
+
+
+def nodes_of(body: bytes, instance: Instance) -> list[str]:
+    """The nodes on which a /v1/health/service answer has `instance`, at its own address."""
+    try:
+        entries = _ALL.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Malformed(f"not an answer of /v1/health/service: {error}") from error
+    return [
+        entry.Node.Node
+        for entry in entries
+        if instance.id == entry.Service.ID
+        and (entry.Service.Address, entry.Service.Port) == (instance.host, instance.port)
+    ]
 
 
 def index_after(sent: int, answered: str | None) -> int:

@@ -1,7 +1,7 @@
 """
 Leaving without a failed call: the steps of a shutdown in the only order that loses nothing.
 
-    say NOT_SERVING -> deregister -> wait until every watcher knows
+    say NOT_SERVING -> deregister, until nobody is told of us -> wait until every watcher knows
         -> refuse new calls by name until nobody sends any
         -> stop(grace): endless streams are told to go elsewhere -> cancel
 
@@ -32,8 +32,9 @@ logger = logging.getLogger("mesh.server")
 class Drain:
     """How patiently a server leaves; float seconds."""
 
-    # "drain: ... sleep >= watch propagation": a blocking query answers within ~1 s of the change.
-    wait: float = 1.5
+    # From when the registry tells nobody of us: a watcher that it woke too often for nothing pauses
+    # for up to 1 s (discovery.pace.Bucket), the rest is the answer's way on a busy machine.
+    wait: float = 2.0
     # Seconds without a new call after which nobody is thought to send any, and how long to hope for
     # that; a drain that waits for nothing refuses nobody either.
     quiet: float = 0.2
@@ -42,8 +43,9 @@ class Drain:
     grace: float = 5.0
     # For streams of answers: a finite one ends by itself, a watch would use up the whole grace.
     stream_grace: float = 0.5
-    # A registry that does not answer must not hold up the stop; its check will find us gone.
-    deregister: float = 3.0
+    # A registry that does not answer must not hold up the stop; its check will find us gone.  It is
+    # long because leaving is done only when the servers behind the agent have heard of it too.
+    deregister: float = 12.0
 
 
 class Leaving(Protocol):

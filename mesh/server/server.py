@@ -88,7 +88,7 @@ class Server:
         tags: Sequence[str] = ("grpc",),
         meta: Mapping[str, str] | None = None,
         advertise: str = "",
-        drain_seconds: float = 1.5,
+        drain_seconds: float = 2.0,
         grace: float = 5.0,
         started: Callable[[str], None] | None = None,
     ) -> None:

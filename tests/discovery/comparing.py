@@ -3,7 +3,8 @@ One agent that answers, with what is only its own made neutral, so that two can 
 
 What differs between any two agents is left out: node and session ids, hashes and the words of
 failed connections.  An index counts by how it moved since the same was asked before.  "{s0}" in a
-call is the first session that was created there, "{s-1}" the newest.
+call is the first session that was created there, "{s-1}" the newest; "{i:path}" is the index that a
+path was last answered with, "{m:key}" the one that a key was last seen with, 0 if never.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class Asked:
         self._origin = f"http://{address}"
         self._sessions: list[str] = []
         self._indexes: dict[str, int] = {}
+        self._modified: dict[str, int] = {}
 
     async def answer(self, call: Call) -> dict[str, Any]:
         method, path, body = call
@@ -48,6 +50,7 @@ class Asked:
             text = await response.text()
             if path.startswith("/v1/session/create") and response.status == 200:
                 self._sessions.append(json.loads(text)["ID"])
+            self._note(text)
             for number, session in enumerate(self._sessions):
                 text = text.replace(session, f"session-{number:06}")
             return {
@@ -66,7 +69,20 @@ class Asked:
         last, self._indexes[path] = self._indexes.get(path), int(index)
         if last is None:
             return "first"
+        if path.startswith("/v1/event/"):  # a hash, that means no order
+            return "same" if last == int(index) else "other"
         return "same" if last == int(index) else "higher" if last < int(index) else "lower"
+
+    def _note(self, text: str) -> None:
+        """The indexes of keys, for who compares with them later."""
+        if '"LockIndex"' not in text:
+            return
+        found = json.loads(text)
+        results = (found.get("Results") or []) if isinstance(found, dict) else found
+        for one in results:
+            entry = one.get("KV", one)
+            if "LockIndex" in entry:
+                self._modified[entry["Key"]] = entry["ModifyIndex"]
 
     def _filled(self, text: str) -> str:
         """The text with sessions for their numbers; one that is not there yet is nobody's."""
@@ -75,7 +91,9 @@ class Asked:
             number, count = int(match[1]), len(self._sessions)
             return self._sessions[number] if -count <= number < count else NOBODY
 
-        return re.sub(r"\{s(-?\d+)\}", named, text)
+        text = re.sub(r"\{s(-?\d+)\}", named, text)
+        text = re.sub(r"\{m:([^{}]*)\}", lambda key: str(self._modified.get(key[1], 0)), text)
+        return re.sub(r"\{i:([^{}]*)\}", lambda path: str(self._indexes.get(path[1], 0)), text)
 
 
 async def differences(ours: str, theirs: str, story: list[Call]) -> list[tuple[Any, Any]]:
@@ -129,6 +147,6 @@ def _anybodys(key: str, one: Any, owner: dict[str, Any]) -> Any:
         return re.sub(r"current modify index \d+", "current modify index ...", str(one))
     if key == "Port" and owner.get("Service") == "consul":
         return "its own"
-    if key == "Node" and isinstance(one, str) and one != "far":
+    if key == "Node" and isinstance(one, str) and not one.startswith("far"):
         return "here"
     return one

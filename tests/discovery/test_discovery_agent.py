@@ -172,6 +172,8 @@ async def test_a_ttl_expires_and_a_heartbeat_brings_it_back(door: Door) -> None:
 
     await door.put("agent/check/pass/service:orders?note=back")
     assert await door.until("passing") == "back"
+    expired = "TTL expired (last output before timeout follows): back"
+    assert await door.until("critical") == expired
 
 
 async def test_a_check_turns_after_as_many_in_a_row_as_asked_for(door: Door) -> None:

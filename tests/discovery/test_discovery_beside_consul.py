@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
-from urllib.parse import quote
 
 import aiohttp
 import pytest
@@ -17,6 +16,7 @@ from discovery.agent import Agent
 
 from .comparing import Asked, Call
 from .conftest import real_consul
+from .wandering import anything
 
 ORDERS = {
     "Name": "orders",
@@ -188,111 +188,8 @@ async def test_both_agents_answer_a_story_alike(agent: Agent, consul: str) -> No
             assert await ours.answer(call) == expected
 
 
-SERVICES, IDS = ("orders", "payments", "Odd.Name"), ("o1", "o2", "p1")
-CHECKS = ("service:o1", "service:o2", "service:o2:1", "mine", "nobody")
-KEYS = ("a", "a/b", "a/b/c", "b", "")
-
-
-FILTERS = (
-    "Service.Port == 5001",
-    "grpc in Service.Tags and not Service.Meta.zone == a",
-    "Checks.Status == critical or Service.Weights.Passing != 1",
-    "Checks is empty",
-    "Service.Nothing == 1",
-)
-VERBS = ("set", "get", "get-tree", "cas", "delete", "delete-cas", "delete-tree", "lock", "unlock",
-         "check-session", "check-not-exists")  # fmt: skip
-
-
-def with_sessions(rng: random.Random, key: str, check: str) -> list[tuple[int, Call]]:
-    """Calls about sessions, of which the newest few are alive."""
-    session = f"{{s-{rng.randint(1, 6)}}}"
-    lock = rng.choice(("acquire", "acquire", "release"))
-    asked = {"LockDelay": "0s", "Behavior": rng.choice(("release", "delete"))}
-    if rng.random() < 0.5:
-        asked |= {"NodeChecks": [check, "serfHealth"]}
-    return [
-        (2, ("PUT", "/v1/session/create", asked)),
-        (1, ("PUT", f"/v1/session/destroy/{session}", None)),
-        (1, ("PUT", f"/v1/session/renew/{session}", None)),
-        (1, ("GET", f"/v1/session/info/{session}", None)),
-        (1, ("GET", "/v1/session/list", None)),
-        (4, ("PUT", f"/v1/kv/{key}?{lock}={session}", rng.choice("xyz"))),
-    ]
-
-
-def operation(rng: random.Random) -> dict[str, object]:
-    """One of a transaction; an index is 0 or none that was."""
-    asked: dict[str, object] = {"Verb": rng.choice(VERBS), "Key": rng.choice(KEYS)}
-    if rng.random() < 0.7:
-        asked |= {"Value": rng.choice(("eA==", "eQ==", ""))}
-    if rng.random() < 0.5:
-        asked |= {"Session": f"{{s-{rng.randint(1, 6)}}}", "Index": 0}
-    return {"KV": asked}
-
-
-def anything(rng: random.Random) -> Call:
-    """A call that an operator, a client or a careless script might make."""
-    service, service_id, check = rng.choice(SERVICES), rng.choice(IDS), rng.choice(CHECKS)
-    key, status = rng.choice(KEYS), rng.choice(("passing", "warning", "critical", "well", ""))
-    checks = [
-        {"TTL": "500s"} | ({"Status": status} if rng.random() < 0.7 else {})
-        for _ in range(rng.choice((0, 1, 1, 2)))
-    ]
-    definition = {"Name": service, "ID": service_id, "Port": rng.choice((0, 5001, 5002))}
-    if rng.random() < 0.5:
-        definition |= {"Address": rng.choice(("127.0.0.1", "orders.test", "10.0.0.7", "::1"))}
-    if rng.random() < 0.5:
-        definition |= {"Tags": rng.sample(("grpc", "v1", "V2"), rng.randint(0, 3))}
-    if rng.random() < 0.3:
-        definition |= {"Meta": {"zone": rng.choice("ab")}, "Weights": {"Passing": 3, "Warning": 0}}
-    if checks:
-        definition |= {"Check": checks[0]} if rng.random() < 0.3 else {"Checks": checks}
-    replacing = rng.choice(("", "?replace-existing-checks=true"))
-    enable = rng.choice(("true", "true", "false", "what"))
-    filters = rng.choice(("", "?passing", "?tag=grpc", "?tag=v2", "?stale", "?passing&tag=v1"))
-    calls: list[tuple[int, Call]] = [
-        (8, ("PUT", REGISTER + replacing, definition)),
-        (3, ("PUT", f"/v1/agent/service/deregister/{service_id}", None)),
-        (4, ("PUT", f"/v1/agent/check/{rng.choice(('pass', 'warn', 'fail'))}/{check}", None)),
-        (2, ("PUT", f"/v1/agent/check/update/{check}", {"Status": status, "Output": "out"})),
-        (2, ("PUT", f"/v1/agent/service/maintenance/{service_id}?enable={enable}", None)),
-        (1, ("PUT", f"/v1/agent/maintenance?enable={enable}&reason=r", None)),
-        (
-            2,
-            (
-                "PUT",
-                "/v1/agent/check/register",
-                {"Name": "mine", "TTL": "500s"}
-                | ({"ServiceID": service_id} if rng.random() < 0.7 else {}),
-            ),
-        ),
-        (1, ("PUT", f"/v1/agent/check/deregister/{check}", None)),
-        (6, ("GET", f"/v1/health/service/{service}{filters}", None)),
-        (2, ("GET", f"/v1/health/checks/{service}", None)),
-        (2, ("GET", f"/v1/health/state/{status or 'any'}", None)),
-        (2, ("GET", f"/v1/catalog/service/{service}{filters}", None)),
-        (2, ("GET", "/v1/catalog/services", None)),
-        (1, ("GET", "/v1/catalog/node/vm", None)),
-        (2, ("GET", "/v1/agent/services", None)),
-        (2, ("GET", "/v1/agent/checks", None)),
-        (2, ("GET", f"/v1/agent/service/{service_id}", None)),
-        (2, ("GET", f"/v1/agent/health/service/id/{service_id}", None)),
-        (2, ("GET", f"/v1/agent/health/service/name/{service}", None)),
-        (3, ("PUT", f"/v1/kv/{key}{rng.choice(('', '?cas=0', '?flags=7'))}", rng.choice("xyz"))),
-        (1, ("DELETE", f"/v1/kv/{key}{rng.choice(('', '?recurse', '?cas=0'))}", None)),
-        (3, ("GET", f"/v1/kv/{key}{rng.choice(('', '?recurse', '?keys', '?raw'))}", None)),
-        *with_sessions(rng, key, check),
-        (2, ("PUT", "/v1/txn", [operation(rng) for _ in range(rng.randint(1, 4))])),
-        (2, ("GET", f"/v1/health/service/{service}?filter={quote(rng.choice(FILTERS))}", None)),
-        (1, ("GET", f"/v1/agent/services?filter={quote('Tags contains grpc')}", None)),
-    ]
-    weights, choices = zip(*calls, strict=True)
-    return rng.choices(choices, weights)[0]
-
-
 @pytest.mark.parametrize(
-    "sequences", [10, pytest.param(300, marks=[pytest.mark.slow, pytest.mark.timeout(600)])]
+    "sequences", [20, pytest.param(300, marks=[pytest.mark.slow, pytest.mark.timeout(600)])]
 )
 async def test_both_agents_answer_random_sequences_alike(
     agent: Agent, tmp_path: Path, sequences: int

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator
 from random import Random
 
 import pytest
 
-from discovery import Check, DiscoveryError, Instance
+from discovery import Check, DiscoveryError, Instance, connect
+from discovery.agent import Agent
 from discovery.lease import Keeping, Outcome, State, Step, Told, keep, period
 
 STEPS = {
@@ -109,6 +111,9 @@ class Desk:
     async def deregister(self, _: Instance) -> Told:
         return await self._answer("deregister")
 
+    async def unlisted(self, _: Instance, *, insist: bool) -> Told:
+        return await self._answer("insist" if insist else "unlisted")
+
     async def _answer(self, verb: str) -> Told:
         self.asked.append(verb)
         self._last = next(self._script, self._last)
@@ -131,8 +136,36 @@ async def test_the_runner_registers_confirms_and_leaves() -> None:
     async with keep(INSTANCE, desk):
         await desk.until("register", "confirm", "confirm")
 
-    assert desk.asked[-1] == "deregister"
+    assert desk.asked[-2:] == ["deregister", "unlisted"]
     assert desk.asked.count("deregister") == 1
+
+
+async def test_leaving_takes_until_nobody_is_told_of_it() -> None:
+    desk = Desk("done", "done", "done", "down", "down", "done")
+    async with keep(INSTANCE, desk):
+        await desk.until("register", "confirm")
+
+    assert desk.asked == ["register", "confirm", "deregister", "unlisted", "unlisted", "unlisted"]
+
+
+async def test_what_the_servers_still_list_is_taken_out_there(agent: Agent, consul: str) -> None:
+    """As when an agent could not tell them, or died and came back under another name."""
+    instance = Instance("lingers", "127.0.0.1", 5001, id='odd " id', check=None)
+    listed = {"ID": instance.id, "Service": "lingers", "Address": "127.0.0.1", "Port": 5001}
+    for address in (agent.address, consul):
+        async with connect(f"consul://{address}") as registry, asyncio.timeout(10.0):
+            client = registry.client  # type: ignore[attr-defined]
+            for node, port in (("gone", 5001), ("elsewhere", 5002)):
+                body = {"Node": node, "Address": "10.0.0.9", "Service": listed | {"Port": port}}
+                await client.request("PUT", "/v1/catalog/register", body=json.dumps(body))
+            async with registry.register(instance):
+                pass
+            answer = await client.request("GET", "/v1/health/service/lingers")
+            for node in ("gone", "elsewhere"):
+                body = {"Node": node}
+                await client.request("PUT", "/v1/catalog/deregister", body=json.dumps(body))
+
+        assert [entry["Service"]["Port"] for entry in json.loads(answer.body)] == [5002]
 
 
 async def test_what_the_agent_forgot_is_registered_again() -> None:
