@@ -36,7 +36,7 @@ STEP_SECONDS = 2.0
 LEAVE_SECONDS = 3.0
 # An agent takes a deregistration before its servers do.  It tells them at once, or, when that
 # fails, a quarter of a minute later; after INSIST_SECONDS they are told past it.
-UNLISTED_SECONDS = 8.0
+UNLISTED_SECONDS = 4.0
 INSIST_SECONDS = 1.0
 
 

@@ -45,7 +45,7 @@ class Drain:
     stream_grace: float = 0.5
     # A registry that does not answer must not hold up the stop; its check will find us gone.  It is
     # long because leaving is done only when the servers behind the agent have heard of it too.
-    deregister: float = 12.0
+    deregister: float = 8.0
 
 
 class Leaving(Protocol):
