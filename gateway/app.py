@@ -23,7 +23,6 @@ from gateway.cors import Cors
 from gateway.exchange import (
     JSON,
     Answer,
-    ClientGone,
     Exchange,
     RawHeaders,
     Receive,
@@ -39,6 +38,7 @@ from gateway.rest import Served
 from gateway.router import NoRoute, WrongMethod
 from gateway.settings import Limits
 from gateway.status import HTTP, Problem, from_invalid, problem
+from gateway.watched import ClientGone
 from mesh.errors import Code
 
 log = logging.getLogger(__name__)
@@ -98,7 +98,7 @@ class App:
         except ClientGone:
             answer = Answer(HTTP[Code.CANCELLED])  # for nobody, but a server wants an answer
         try:
-            await self._send(exchange, answer, self._patient(send))
+            await self._send(exchange, answer, send)
         except ClientGone:
             log.debug("%s: the client left", exchange.path)
         finally:
@@ -215,13 +215,14 @@ class App:
         headers = [*answer.headers, *ALWAYS, *self._cors.headers(exchange, answer)]
         if self.stopping.is_set():
             headers.append((b"connection", b"close"))
-        start = {"type": "http.response.start", "status": answer.status}
+        start: dict[str, Any] = {"type": "http.response.start", "status": answer.status}
         if isinstance(answer.body, bytes):
-            length = (b"content-length", str(len(answer.body)).encode())
-            await send({**start, "headers": [*headers, length]})
+            start["headers"] = [*headers, (b"content-length", b"%d" % len(answer.body))]
+            await send(start)  # the server takes what is whole at once
             body = b"" if exchange.method == "HEAD" else answer.body
             await send({"type": "http.response.body", "body": body})
             return
+        send = self._patient(send)
         async with aclosing(answer.body) as pieces:  # type: ignore[type-var]
             await send({**start, "headers": headers})
             if exchange.method != "HEAD":

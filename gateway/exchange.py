@@ -2,7 +2,7 @@
 One HTTP request and its answer, above ASGI and below everything that knows gRPC.
 
 The body is read under limits before any work is done for it.  While a call runs, `watched` looks
-whether the client is still there: when it leaves, the block is cancelled and ends in ClientGone.
+whether the client is still there: see gateway.watched.
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ import asyncio
 import contextlib
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from gateway import headers
 from gateway.invalid import Invalid
 from gateway.settings import Limits
 from gateway.status import Problem, problem
+from gateway.watched import Watched
 from mesh.errors import Code
 from mesh.identity.caller import Saying
 
@@ -38,14 +39,6 @@ INFLATED_BYTES = 64 * 1024
 # How much of a body that is too large is read past the limit, and for how long.
 LINGER_BYTES = 32 * 1024 * 1024
 LINGER_SECONDS = 1.0
-
-
-class ClientGone(Exception):
-    """The client has closed its connection: nobody reads the answer."""
-
-
-class CutShort(ClientGone):
-    """The answer cannot be whole: the connection is closed in its middle, which shows that."""
 
 
 @dataclass(slots=True)
@@ -90,7 +83,8 @@ class Exchange:
 
     def header(self, name: bytes) -> str:
         """The header's values, joined; "" when it is not there. `name` is in small letters."""
-        return ", ".join(value.decode("latin-1") for key, value in self.headers if key == name)
+        found = [value for key, value in self.headers if key == name]
+        return b", ".join(found).decode("latin-1") if found else ""
 
     @property
     def client(self) -> str:
@@ -151,9 +145,10 @@ class Exchange:
 
     def _has_body(self) -> bool:
         """Whether the headers announce a body; HTTP/2 may send one unannounced."""
-        return not self.scope.get("http_version", "").startswith("1") or any(
-            name in (b"content-length", b"transfer-encoding") for name, _ in self.headers
-        )
+        if not self.scope.get("http_version", "").startswith("1"):
+            return True
+        names = [name for name, _ in self.headers]
+        return b"content-length" in names or b"transfer-encoding" in names
 
     async def pieces(self, limit: int | None) -> AsyncIterator[bytes]:
         """
@@ -164,7 +159,8 @@ class Exchange:
         loop = asyncio.get_running_loop()
         until = loop.time() + self.limits.body_seconds
         length = self.header(b"content-length")
-        if limit is not None and length.isdigit() and int(length) > limit:
+        announced = int(length) if length.isdigit() else None
+        if limit is not None and announced is not None and announced > limit:
             await self._linger()
             raise too_large(limit)
         size, more = 0, True
@@ -188,8 +184,9 @@ class Exchange:
                     headers=[("connection", "close")],
                 )
             piece: bytes = event.get("body", b"")
-            more = event.get("more_body", False)
             size += len(piece)
+            # Where all that was announced is there, the server still says that more may come.
+            more = event.get("more_body", False) and size != announced
             if limit is None:
                 until = loop.time() + self.limits.body_seconds
             if limit is not None and size > limit:
@@ -242,45 +239,22 @@ class Exchange:
             raise Invalid("the body is not whole gzip", reason="INVALID_ENCODING")
         return plain
 
-    @asynccontextmanager
-    async def watched(
+    def watched(
         self, after: float | None = None, body_read: asyncio.Event | None = None
-    ) -> AsyncIterator[None]:
+    ) -> Watched:
         """
         Cancel the block when the client leaves; it is looked for `after` seconds (leave_seconds).
 
-        Most calls are over by then and never pay for the look.  Where the block reads the body
-        itself, `body_read` says when it is done with that.
+        Where the block reads the body itself, `body_read` says when it is done with that.
         """
-        loop = asyncio.get_running_loop()
-        here = asyncio.current_task()
-        watch: asyncio.Task[None] | None = None
-        gone = False
+        return Watched(
+            partial(self._looking, body_read), self.limits.leave_seconds if after is None else after
+        )
 
-        def left(look: asyncio.Task[None]) -> None:
-            nonlocal gone
-            if here is not None and not look.cancelled():
-                gone = True
-                here.cancel()
-
-        def start() -> None:
-            nonlocal watch
-            if self._look is None:
-                self._look = loop.create_task(self._leave(body_read))
-            watch = self._look
-            watch.add_done_callback(left)
-
-        timer = loop.call_later(self.limits.leave_seconds if after is None else after, start)
-        try:
-            yield
-        except asyncio.CancelledError:
-            if gone and here is not None and not here.uncancel():
-                raise ClientGone from None
-            raise
-        finally:
-            timer.cancel()
-            if watch is not None:
-                watch.remove_done_callback(left)
+    def _looking(self, body_read: asyncio.Event | None) -> asyncio.Task[None]:
+        if self._look is None:
+            self._look = asyncio.get_running_loop().create_task(self._leave(body_read))
+        return self._look
 
     async def _leave(self, body_read: asyncio.Event | None) -> None:
         """

@@ -44,10 +44,11 @@ FORBIDDEN = frozenset(
     }
 )
 HIDDEN = (FORBIDDEN - ALLOWED) | {"date", "server"}
+# Names that nearly every request has, read once.
+_READ = {name.encode(): name for name in {*ALLOWED, *FORBIDDEN, "accept", "origin", "cookie"}}
 # What the mesh says about a call: who asks (mesh.identity.seal), how much it matters.
 MESH = "x-mesh-"
 _NAME = re.compile(r"[0-9a-z_.-]+")
-_PRINTABLE = re.compile(r"[\x20-\x7e]*")
 _TIMEOUT = re.compile(r"([0-9]{1,8})([HMSmun])")
 _UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 
@@ -58,7 +59,7 @@ def metadata(headers: Iterable[tuple[bytes, bytes]], client: str) -> Metadata:
     seen: dict[str, str] = {}
     forwarded: list[str] = []
     for raw_name, raw_value in headers:
-        name = raw_name.decode("latin-1").lower()
+        name = _READ.get(raw_name) or raw_name.decode("latin-1").lower()
         if name in ALLOWED:
             value = _value(name, raw_value)
             if not value:
@@ -88,7 +89,7 @@ def timeout(headers: Iterable[tuple[bytes, bytes]]) -> float | None:
     """Grpc-Timeout in seconds; None when it is not given."""
     found: str | None = None
     for name, raw in headers:
-        if name.lower() == b"grpc-timeout":
+        if len(name) == 12 and name.lower() == b"grpc-timeout":
             text = _value("grpc-timeout", raw)
             if found is not None and text != found:
                 raise Invalid("is given twice", "grpc-timeout", "INVALID_HEADER")
@@ -108,7 +109,7 @@ def response(*metadata: Sequence[tuple[str, str | bytes]] | None) -> list[tuple[
         if name in HIDDEN or name.startswith(("grpc-", ":")):
             continue
         text = value if isinstance(value, str) else _base64(value)
-        if not _PRINTABLE.fullmatch(text):
+        if not (text.isascii() and text.isprintable()):
             continue
         out = name if name in BARE_OUT else PREFIX + name
         found.append((out.encode("latin-1"), text.encode("latin-1")))
@@ -127,7 +128,7 @@ def _base64(value: bytes) -> str:
 
 def _value(name: str, raw: bytes) -> str:
     value = raw.decode("latin-1").strip(" \t")
-    if not _PRINTABLE.fullmatch(value):
+    if not (value.isascii() and value.isprintable()):
         raise Invalid("holds what is not printable ASCII", name, "INVALID_HEADER")
     return value
 

@@ -21,9 +21,10 @@ from typing import Any
 import grpc.aio
 
 from gateway import headers
-from gateway.exchange import Answer, CutShort, Exchange, RawHeaders
+from gateway.exchange import Answer, Exchange, RawHeaders
 from gateway.jsontext import dumps
 from gateway.status import Problem, problem
+from gateway.watched import CutShort
 from mesh.errors import Code
 
 log = logging.getLogger(__name__)

@@ -13,10 +13,11 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from gateway.bind import Binder
-from gateway.exchange import NDJSON_TYPES, ClientGone, Exchange, too_large
+from gateway.exchange import NDJSON_TYPES, Exchange, too_large
 from gateway.invalid import Invalid, shown
 from gateway.jsontext import loads
 from gateway.status import Problem
+from gateway.watched import ClientGone
 
 
 class Upload:

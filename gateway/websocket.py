@@ -17,11 +17,12 @@ from typing import Any
 
 import grpc.aio
 
-from gateway.exchange import ClientGone, Exchange, Receive, Send
+from gateway.exchange import Exchange, Receive, Send
 from gateway.invalid import Invalid
 from gateway.jsontext import dumps, loads
 from gateway.rest import Served
 from gateway.status import Problem, from_invalid, problem
+from gateway.watched import ClientGone
 from mesh.errors import Code
 
 log = logging.getLogger(__name__)

@@ -55,8 +55,8 @@ def write_timestamp(message: Any) -> str:
     seconds, nanos = message.seconds, message.nanos
     if not (_SECONDS["min"] <= seconds <= _SECONDS["max"] and 0 <= nanos < 10**9):
         raise ValueError(f"Timestamp(seconds={seconds}, nanos={nanos}) is no time")
-    moment = _EPOCH + dt.timedelta(seconds=seconds)
-    return moment.isoformat()[:19] + _fraction(nanos) + "Z"
+    moment = _EPOCH.replace(tzinfo=None) + dt.timedelta(seconds=seconds)
+    return moment.isoformat() + _fraction(nanos) + "Z"
 
 
 def read_duration(value: Any, message: Any) -> None:

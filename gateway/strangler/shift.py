@@ -17,7 +17,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any, Protocol
 
-from gateway.exchange import Answer, ClientGone, Exchange
+from gateway.exchange import Answer, Exchange
 from gateway.invalid import Invalid
 from gateway.jsontext import loads
 from gateway.rule import Template
@@ -32,6 +32,7 @@ from gateway.strangler.legacy import Legacy, Request
 from gateway.strangler.route import Match, Route
 from gateway.strangler.shadow import Outcome, ShadowExchange, Shadows, Watch
 from gateway.strangler.split import bucket, moved
+from gateway.watched import ClientGone
 
 log = logging.getLogger(__name__)
 
