@@ -109,7 +109,7 @@ def response(*metadata: Sequence[tuple[str, str | bytes]] | None) -> list[tuple[
         if name in HIDDEN or name.startswith(("grpc-", ":")):
             continue
         text = value if isinstance(value, str) else _base64(value)
-        if not (text.isascii() and text.isprintable()):
+        if not _printable(text):
             continue
         out = name if name in BARE_OUT else PREFIX + name
         found.append((out.encode("latin-1"), text.encode("latin-1")))
@@ -118,8 +118,12 @@ def response(*metadata: Sequence[tuple[str, str | bytes]] | None) -> list[tuple[
 
 def media_type(content_type: str) -> bytes:
     """The Content-Type of google.api.HttpBody, where HTTP can hold what the service says."""
-    said = content_type if _PRINTABLE.fullmatch(content_type) else ""
+    said = content_type if _printable(content_type) else ""
     return (said or "application/octet-stream").encode("latin-1")
+
+
+def _printable(text: str) -> bool:
+    return text.isascii() and text.isprintable()
 
 
 def _base64(value: bytes) -> str:
@@ -128,7 +132,7 @@ def _base64(value: bytes) -> str:
 
 def _value(name: str, raw: bytes) -> str:
     value = raw.decode("latin-1").strip(" \t")
-    if not (value.isascii() and value.isprintable()):
+    if not _printable(value):
         raise Invalid("holds what is not printable ASCII", name, "INVALID_HEADER")
     return value
 
