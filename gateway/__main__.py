@@ -59,6 +59,8 @@ async def _serve(told: Settings) -> None:
             guard=told.guard,
             cors=told.cors,
             strangler=_strangler(told, together),
+            together=together,
+            measured=told.admin is not None,
         )
         if not first and told.admin is not None:
             gateway.app.admin_url = told.admin_url

@@ -41,7 +41,7 @@ HEADERS = [
 ]
 
 # What is shown, given the request's Accept; and what a POST's body asks for.
-Show = Callable[[], Answer | Awaitable[Answer]]
+Show = Callable[[str], Answer | Awaitable[Answer]]
 Change = Callable[[bytes], Awaitable[Answer]]
 MOST_BYTES = 64 * 1024
 BODY_SECONDS = 5.0
@@ -114,7 +114,8 @@ class Admin:
             raise problem(
                 Code.UNIMPLEMENTED, "only GET", reason="METHOD_NOT_ALLOWED", http=405, headers=allow
             )
-        found = show()
+        accept = next((value for name, value in scope["headers"] if name == b"accept"), b"")
+        found = show(accept.decode("latin-1"))
         return found if isinstance(found, Answer) else await found
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
@@ -147,7 +148,7 @@ class Admin:
             ) from None
         return body
 
-    def _page(self) -> Answer:
+    def _page(self, _: str) -> Answer:
         services = ", ".join(self._catalog().services) or "none yet"
         links = "".join(
             f'<li><a href="{html.escape(path)}">{html.escape(path)}</a>'
@@ -160,13 +161,13 @@ class Admin:
         )
         return Answer(200, [(b"content-type", b"text/html; charset=utf-8")], body.encode())
 
-    def _routes(self) -> Answer:
+    def _routes(self, _: str) -> Answer:
         entries = sorted(
             self._catalog().router.entries, key=lambda e: (str(e.template), e.http_method)
         )
         return Answer(200, list(JSON), dumps({"routes": [_route(entry) for entry in entries]}))
 
-    def _configuration(self) -> Answer:
+    def _configuration(self, _: str) -> Answer:
         return shown(self._config)
 
 

@@ -33,6 +33,7 @@ from gateway.exchange import (
 from gateway.guard import Guard
 from gateway.invalid import Invalid
 from gateway.jsontext import dumps
+from gateway.metrics import NO_ROUTE, GatewayMetrics, route_of
 from gateway.percent import PercentError
 from gateway.rest import Served
 from gateway.router import NoRoute, WrongMethod
@@ -69,6 +70,8 @@ class App:
         self.idle.set()
         # Where "/" leads; set once the admin port is known.
         self.admin_url = ""
+        # What counts the answers, if anything does.
+        self.metrics: GatewayMetrics | None = None
         self._serving = 0
         self._streams = 0
         self._own = {
@@ -93,6 +96,8 @@ class App:
                 await self._socket(exchange, receive, send)
 
     async def _http(self, exchange: Exchange, send: Send) -> None:
+        metrics = self.metrics
+        began = metrics.clock() if metrics is not None else 0.0
         try:
             answer = await self._answer(exchange, self._dispatch)
         except ClientGone:
@@ -102,8 +107,22 @@ class App:
         except ClientGone:
             log.debug("%s: the client left", exchange.path)
         finally:
+            if metrics is not None:
+                route = self._path_of(exchange)
+                metrics.answered(exchange.method, route, answer.status, began)
             exchange.close()
             self._streams -= exchange.streams
+
+    def _path_of(self, exchange: Exchange) -> str:
+        """The route's template, or which of the gateway's own paths; never what a client wrote."""
+        if exchange.entry is not None:
+            return route_of(exchange.entry)
+        return exchange.path if exchange.path in self._own else NO_ROUTE
+
+    @property
+    def serving(self) -> int:
+        """How many requests are being answered."""
+        return self._serving
 
     def _patient(self, send: Send) -> Send:
         """`send`, but a client that does not read its answer has left."""
@@ -202,9 +221,11 @@ class App:
     def _route(self, exchange: Exchange) -> tuple[Entry, list[str]]:
         catalog = self.catalog
         try:
-            return catalog.router.find(exchange.method, exchange.path)
+            found = catalog.router.find(exchange.method, exchange.path)
         except NoRoute:
             raise _no_route(exchange, catalog) from None
+        exchange.entry = found[0]
+        return found
 
     def _serve_own(self, exchange: Exchange, own: Callable[[Exchange], Answer]) -> Answer:
         if exchange.method not in ("GET", "HEAD"):

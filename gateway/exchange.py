@@ -54,7 +54,17 @@ class Exchange:
     """A request as it came, and what can be asked of it."""
 
     __slots__ = (
-        *("_look", "_receive", "head_bytes", "headers", "limits", "method", "path", "principal"),
+        *(
+            "_look",
+            "_receive",
+            "entry",
+            "head_bytes",
+            "headers",
+            "limits",
+            "method",
+            "path",
+            "principal",
+        ),
         *("query", "saying", "scope", "stopping", "streams"),
     )
 
@@ -75,6 +85,8 @@ class Exchange:
         self.principal = ""
         # What the calls made for it say of who asks.
         self.saying: Saying | None = None
+        # What the router found for it: where its figures go.
+        self.entry: Any = None
         # Whether it holds one of the places for streams.
         self.streams = False
         self._receive = receive

@@ -28,13 +28,19 @@ from gateway.catalog import Version, catalog
 from gateway.compose import Handler, PageRoute
 from gateway.cors import Cors
 from gateway.discover import TAG, Following
+from gateway.exchange import Answer
 from gateway.guard import Guard
 from gateway.listen import ListenError, listen, serve_http, url_of
+from gateway.metrics import GatewayMetrics, up
+from gateway.peers import Peers
 from gateway.settings import Limits
 from gateway.strangler import operating
 from gateway.strangler.strangler import Strangler
+from gateway.together import Together
 from gateway.upstream import Upstream
 from mesh.policy.config import Policy
+from mesh.telemetry.figures import Figures, restored
+from mesh.telemetry.prometheus import exposition
 
 log = logging.getLogger(__name__)
 
@@ -55,9 +61,15 @@ class Gateway:
         guard: Guard | None = None,
         cors: Cors | None = None,
         strangler: Strangler | None = None,
+        together: Together | None = None,
+        measured: bool | None = None,
     ) -> None:
+        """`measured`: whether it counts what it does; unless told, where it has an admin port."""
         self.limits = limits or Limits()
         self.app = App(self.limits, guard, cors)
+        if admin is not None if measured is None else measured:
+            self.app.metrics = GatewayMetrics()
+        self._peers = Peers(together or Together(), self._told)
         self._admin_at = admin
         self._guard = guard
         self._cors = cors
@@ -87,7 +99,9 @@ class Gateway:
     def channel(self, service: str) -> Upstream:
         """The mesh channel to `service`, open while the gateway serves; stubs may be made now."""
         if service not in self._channels:
-            self._channels[service] = Upstream(service, self._policy, self._registry)
+            metrics = self.app.metrics
+            emitting = metrics.client if metrics is not None else None
+            self._channels[service] = Upstream(service, self._policy, self._registry, emitting)
         return self._channels[service]
 
     # -- serving
@@ -133,6 +147,7 @@ class Gateway:
         """
         async with AsyncExitStack() as stack:
             listening = stack.enter_context(closing(listening or listen(host, port)))
+            await stack.enter_async_context(self._peers.listening())
             if self._admin_at is not None:
                 await stack.enter_async_context(self._administered(*self._admin_at))
             await stack.enter_async_context(self._following())
@@ -164,9 +179,39 @@ class Gateway:
         }
         admin = Admin(lambda: self.app.catalog, config)
         if (strangler := self._strangler) is not None:
-            admin.add("/admin/strangler", lambda: shown(operating.report(strangler)))
+            admin.add("/admin/strangler", self._strangled)
             admin.accept("/admin/strangler", partial(operating.ordered, strangler))
+        if self.app.metrics is not None:
+            admin.add("/metrics", self._measured)
         return admin
+
+    def _figures(self) -> Figures:
+        if self.app.metrics is None:
+            return Figures()
+        shifts = self._strangler.shifts if self._strangler is not None else {}
+        return self.app.metrics.now(self.app.serving, shifts)
+
+    def _told(self) -> dict[str, Any]:
+        """What this worker knows, for the one with the admin port to add."""
+        strangled = operating.told(self._strangler) if self._strangler is not None else {}
+        return {"figures": self._figures().snapshot(), "strangler": strangled}
+
+    async def _measured(self, accept: str) -> Answer:
+        """/metrics: every worker's figures, beside each other."""
+        figures, missing = {self._peers.own: self._figures()}, []
+        for worker, told in (await self._peers.ask()).items():
+            if told is None:
+                missing.append(worker)
+            else:
+                figures[worker] = restored(told["figures"])
+        content_type, body = exposition(up(figures, missing), accept)
+        return Answer(200, [(b"content-type", content_type.encode())], body)
+
+    async def _strangled(self, _: str) -> Answer:
+        """/admin/strangler: what all workers have counted, added up."""
+        assert self._strangler is not None
+        told = [each["strangler"] for each in (await self._peers.ask()).values() if each]
+        return shown(operating.report(self._strangler, told))
 
     async def _drain(self) -> None:
         """Nobody connects any more; let what is being served end."""

@@ -7,7 +7,7 @@ and for a gateway without generated code the contract is what the instances told
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import mesh
@@ -16,14 +16,29 @@ from gateway.contract import Rpc
 from mesh.call import Kind, Method
 from mesh.client import contract
 from mesh.policy.config import Policy
+from mesh.telemetry.events import Emit
+
+# What hears the calls to a service, given which methods are its contract's.
+Emitting = Callable[[str, Callable[[str], bool]], Emit]
 
 
 class Upstream(mesh.Channel):
     """The channel to one service."""
 
-    def __init__(self, service: str, policy: Policy, registry: Registry) -> None:
-        super().__init__(service, policy, registry=registry)
+    def __init__(
+        self,
+        service: str,
+        policy: Policy,
+        registry: Registry,
+        emitting: Emitting | None = None,
+    ) -> None:
+        emit = emitting(service, self.knows) if emitting is not None else None
+        super().__init__(service, policy, registry=registry, emit=emit)
         self._rpcs: dict[str, tuple[Method, bool]] = {}
+
+    def knows(self, path: str) -> bool:
+        """Whether it is a method of the service's contract, and none that somebody made up."""
+        return path in self._rpcs or contract.known(path)
 
     def learn(self, rpcs: Iterable[Rpc]) -> None:
         """Remember what the instances say; the newest word counts."""

@@ -91,6 +91,11 @@ class Call(msgspec.Struct):
         """Whether the contract or a key allows sending it again after it may have run."""
         return self.method.idempotency is not Idempotency.UNKNOWN or self.key is not None
 
+    @property
+    def span_id(self) -> str:
+        """The span that `traceparent` names; empty when nobody traces."""
+        return self.traceparent[36:52]
+
     def remaining(self, now: float) -> float | None:
         """Seconds until the deadline, never below 0; None when there is none."""
         return None if self.deadline is None else max(0.0, self.deadline - now)

@@ -37,6 +37,12 @@ def read(path: str, kind: Kind) -> tuple[Method, bool]:
     return Method(path, kind, _LEVELS[level]), keyed
 
 
+@lru_cache(maxsize=4096)
+def known(path: str) -> bool:
+    """Whether the pool has a contract for the method."""
+    return _find(path) is not None
+
+
 def key_of(request: Any, keyed: bool, metadata: Iterable[tuple[str, str | bytes]]) -> str | None:
     """The call's idempotency key, where it has one: with it, asking twice is asking once."""
     if keyed and (key := getattr(request, REQUEST_ID, None)):

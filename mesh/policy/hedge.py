@@ -131,7 +131,7 @@ def hedging(
                     fork.attempt = hedges.send(now)
                     running[Branch(inner(fork))] = fork
                     if fork.attempt > 1:
-                        emit(Hedged(call.method.name, fork.attempt))
+                        emit(Hedged(call.method.name, fork.attempt, call.span_id))
                 if last is not None and not running and not hedges.may_send:
                     raise last
                 wait = max(0.0, hedges.due - now) if hedges.may_send else None

@@ -50,7 +50,8 @@ def resending(rng: Random, clock: Callable[[], float], *, emit: Emit = unheard) 
             if left is not None and delay >= left:
                 raise failure
             code = call.retried_for = failure.code.name
-            emit(Retried(call.method.name, call.attempt, code, delay, transparent=True))
+            name, span = call.method.name, call.span_id
+            emit(Retried(name, call.attempt, code, delay, transparent=True, span_id=span))
             if delay:
                 yield Sleep(delay)
             try:

@@ -141,7 +141,8 @@ class Tries:
     def _again(
         self, call: Call, failure: MeshError, delay: float, *, transparent: bool = False
     ) -> Retried:
-        return Retried(call.method.name, call.attempt, failure.code.name, delay, transparent)
+        name, code = call.method.name, failure.code.name
+        return Retried(name, call.attempt, code, delay, transparent, call.span_id)
 
 
 def retrying(

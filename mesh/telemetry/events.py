@@ -66,6 +66,8 @@ class Retried:
     delay: float
     # The server certainly never saw it, so it counts neither as an attempt nor against the budget.
     transparent: bool = False
+    # The call's span, as in its CallEnded; empty when nobody traces.
+    span_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,8 @@ class Hedged:
 
     method: str
     attempt: int
+    # The call's span, as in its CallEnded; empty when nobody traces.
+    span_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
