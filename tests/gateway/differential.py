@@ -1,7 +1,7 @@
 """
 Our ProtoJSON beside json_format's: one text, two readers, and every difference there may be.
 
-    nice .venv/bin/python -m tests.gateway.differential 1000000        # how many, and the first seed
+    nice .venv/bin/python -m tests.gateway.differential 1000000      # and the first seed
 
 A difference that no row of DIFFERENCES explains is a bug, ours or a new one of theirs.
 """
@@ -91,7 +91,7 @@ DIFFERENCES = (
     refused("is not a value of NullValue", b'{"nothing": 7}', "null has one value"),
     refused("is out of the range of int32", b'{"color": 4294967296}', "an enum is an int32"),
     refused(
-        "(an array|null|\"\"|''|.*) is not an object",
+        '^(an array|"") is not an object',
         b"[]",
         'whatever is empty is no message: [], "" and the like',
     ),
