@@ -65,7 +65,8 @@ def integer(kind: int, use: Use, rule: Allowed) -> Schema:
     name, low, high = INTEGERS[kind]
     if use is Use.REPLY:
         if name.endswith("64"):
-            return {"type": "string", "format": name, "pattern": between(low, high)}
+            pattern = between(low, high)
+            return {"type": "string", "format": name, "pattern": pattern, "examples": ["7"]}
         return {"type": "integer", "format": name}
     low, high = _bounds(rule, low, high)
     as_number: Schema = {"type": "integer", "format": name, "minimum": low, "maximum": high}
