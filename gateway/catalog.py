@@ -47,6 +47,11 @@ class Version:
     contract: Contract
     served: list[Served] = field(default_factory=list)
 
+    @property
+    def paths(self) -> set[str]:
+        """Its methods, as the wire has them."""
+        return {rpc.path for rpc in self.contract.rpcs.values()}
+
     @classmethod
     def of(cls, contract: Contract, target: str, channel: Upstream) -> Version:
         version = cls(contract)

@@ -109,11 +109,25 @@ class Following:
         if running:
             self._versions = {k: v for k, v in self._versions.items() if k in running}
         if self._versions:
+            many = f"runs {len(self._versions)} versions: their union, the newest first"
             if len(self._versions) > 1:
-                self._say(f"runs {len(self._versions)} versions: their union, the newest first")
+                self._say(many)
+            else:  # when there are several again, that is news
+                self._said = {said for said in self._said if not said.startswith("runs ")}
+            self._channel.steer(self._lacking())
             self._publish(self._name, list(reversed(self._versions.values())))
         if before != list(self._versions):
             log.info("%s: %s", self._name, ", ".join(self._versions) or "no version")
+
+    def _lacking(self) -> dict[str, list[str]]:
+        """By path: which instances run a version that lacks the method."""
+        paths = {key: version.paths for key, version in self._versions.items()}
+        everything = set().union(*paths.values())
+        lacking: dict[str, list[str]] = {}
+        for id_, (_, fingerprint) in self._asked.items():
+            for path in everything - paths.get(fingerprint, everything):
+                lacking.setdefault(path, []).append(id_)
+        return lacking
 
     def _say(self, message: str) -> None:
         if message not in self._said:

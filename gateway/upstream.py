@@ -2,19 +2,21 @@
 A mesh channel that knows its methods from reflection.
 
 Whether a call may be repeated is the contract's word (`idempotency_level`, a `request_id` field),
-and for a gateway without generated code the contract is what the instances told it.
+and for a gateway without generated code the contract is what the instances told it.  While versions
+of a service run side by side, a method is asked of those instances first whose contract has it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import mesh
 from discovery.registry import Registry
 from gateway.contract import Rpc
-from mesh.call import Kind, Method
+from mesh.call import Call, Kind, Method
 from mesh.client import contract
+from mesh.flow import Inner, Steps
 from mesh.policy.config import Policy
 from mesh.telemetry.events import Emit
 
@@ -32,9 +34,29 @@ class Upstream(mesh.Channel):
         registry: Registry,
         emitting: Emitting | None = None,
     ) -> None:
+        # By path: the instances whose contract lacks the method.
+        self._lacking: Mapping[str, Sequence[str]] = {}
         emit = emitting(service, self.knows) if emitting is not None else None
         super().__init__(service, policy, registry=registry, emit=emit)
         self._rpcs: dict[str, tuple[Method, bool]] = {}
+
+    @property
+    def flow(self) -> Inner:
+        """What every call goes through; a call for some instances alone is told of the others."""
+        return self._steered if self._lacking else self._column
+
+    @flow.setter
+    def flow(self, column: Inner) -> None:
+        self._column = column
+
+    def _steered(self, call: Call) -> Steps:
+        # As if they had been tried: the picker passes over them while there are others.
+        call.tried.extend(self._lacking.get(call.method.name, ()))
+        return self._column(call)
+
+    def steer(self, lacking: Mapping[str, Sequence[str]]) -> None:
+        """Say which instances, by id, lack which method, by path."""
+        self._lacking = lacking
 
     def knows(self, path: str) -> bool:
         """Whether it is a method of the service's contract, and none that somebody made up."""

@@ -7,13 +7,23 @@ import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
+import grpc
 import pytest
 from google.api import annotations_pb2
 from google.protobuf import descriptor_pool
+from shop.orders.v1 import orders_pb2, orders_pb2_grpc
 
 import discovery
 from gateway import Gateway
-from tests.gateway.scripted import Orders, Payments, descriptors, running, serving, until
+from tests.gateway.scripted import (
+    SERVICES,
+    Orders,
+    Payments,
+    descriptors,
+    running,
+    serving,
+    until,
+)
 
 
 def pool_with(path: str, *, method: str = "GetOrder") -> Any:
@@ -151,3 +161,137 @@ async def test_a_restarted_instance_is_called_again_without_an_error_between(
                     statuses.append(response.status)
 
     assert set(statuses) == {200}
+
+
+# -- contracts that change while they are served
+
+
+def pool_with_peek(title: str = "peek") -> Any:
+    """The shop's descriptors with one more method: GET /v1/orders/{order_id}/<title>."""
+    pool = descriptor_pool.DescriptorPool()
+    for file in descriptors().file:
+        if file.name == "shop/orders/v1/orders.proto":
+            added = file.service[0].method.add(
+                name="PeekOrder",
+                input_type=".shop.orders.v1.GetOrderRequest",
+                output_type=".shop.orders.v1.Order",
+            )
+            added.options.Extensions[annotations_pb2.http].get = f"/v1/orders/{{order_id}}/{title}"
+            added.options.idempotency_level = added.options.NO_SIDE_EFFECTS
+        pool.Add(file)
+    return pool
+
+
+class Peeking(Orders):
+    """The next version of orders: it has PeekOrder."""
+
+    async def PeekOrder(self, request: Any, context: Any) -> Any:
+        await self._seen(request, context)
+        return orders_pb2.Order(order_id=request.order_id, note="peeked")
+
+
+def add_peeking(servicer: Any, server: Any) -> None:
+    orders_pb2_grpc.add_OrderServiceServicer_to_server(servicer, server)
+    handler = grpc.unary_unary_rpc_method_handler(
+        servicer.PeekOrder,
+        request_deserializer=orders_pb2.GetOrderRequest.FromString,
+        response_serializer=orders_pb2.Order.SerializeToString,
+    )
+    service = grpc.method_handlers_generic_handler(
+        "shop.orders.v1.OrderService", {"PeekOrder": handler}
+    )
+    server.add_generic_rpc_handlers((service,))
+
+
+@pytest.fixture
+def peeking(monkeypatch: pytest.MonkeyPatch) -> Peeking:
+    """A servicer of the next version, which `running` can serve."""
+    add = SERVICES["orders"][1]
+
+    def adding(servicer: Any, server: Any) -> None:
+        (add_peeking if isinstance(servicer, Peeking) else add)(servicer, server)
+
+    monkeypatch.setitem(SERVICES, "orders", (SERVICES["orders"][0], adding))
+    return Peeking()
+
+
+async def statuses(http: Any, url: str, times: int) -> set[int]:
+    found = set()
+    for _ in range(times):
+        async with http.get(url) as response:
+            found.add(response.status)
+    return found
+
+
+async def test_a_new_method_is_served_without_a_restart_and_asked_only_of_who_has_it(
+    registry: Any, peeking: Peeking, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The middle of a rolling update: the route appears once, and never answers 501."""
+    caplog.set_level(logging.WARNING, "gateway")
+    before = Orders()
+    async with (
+        serving(registry) as (gateway, url, http),
+        running(registry, "orders", before, slot="1"),
+    ):
+        await until(lambda: "GET /v1/orders/{order_id}" in paths(gateway))
+        assert await statuses(http, f"{url}/v1/orders/o-1/peek", 3) == {404}
+
+        async with running(registry, "orders", peeking, pool_with_peek(), slot="2"):
+            await until(lambda: "GET /v1/orders/{order_id}/peek" in paths(gateway))
+            assert await statuses(http, f"{url}/v1/orders/o-1/peek", 40) == {200}
+            assert await statuses(http, f"{url}/v1/orders/o-1", 40) == {200}
+            shared = len(before.calls), len(peeking.calls) - 40
+        await until(lambda: "GET /v1/orders/{order_id}/peek" not in paths(gateway))
+        assert await statuses(http, f"{url}/v1/orders/o-1/peek", 3) == {404}
+        assert await statuses(http, f"{url}/v1/orders/o-1", 10) == {200}
+        async with running(registry, "orders", peeking, pool_with_peek(), slot="2"):
+            await until(lambda: "GET /v1/orders/{order_id}/peek" in paths(gateway))
+
+    # What both have is asked of both.
+    assert min(shared) > 0
+    # Each time that there are two it is news.
+    assert caplog.text.count("runs 2 versions") == 2
+
+
+async def test_of_two_versions_the_newest_decides_over_a_path_that_both_have(
+    registry: Any, peeking: Peeking
+) -> None:
+    """The same path leads to GetOrder in the old contract and to PeekOrder in the new one."""
+    old = pool_with("/v1/orders/{order_id}/peek")
+    async with (
+        serving(registry) as (gateway, url, http),
+        running(registry, "orders", Orders(), old, slot="1"),
+    ):
+        await until(lambda: "GET /v1/orders/{order_id}/peek" in paths(gateway))
+        async with running(registry, "orders", peeking, pool_with_peek(), slot="2"):
+            await until(lambda: "GET /v1/orders/{order_id}" in paths(gateway))
+            async with http.get(f"{url}/v1/orders/o-1/peek") as response:
+                assert (response.status, (await response.json())["note"]) == (200, "peeked")
+        await until(lambda: "GET /v1/orders/{order_id}" not in paths(gateway))
+        async with http.get(f"{url}/v1/orders/o-1/peek") as response:
+            assert (response.status, (await response.json())["note"]) == (200, "hello")
+
+
+async def test_the_last_instance_leaves_and_every_route_is_503_with_retry_after_never_404(
+    registry: Any,
+) -> None:
+    async with serving(registry) as (gateway, url, http):
+        async with running(registry, "orders", Orders()), running(registry, "payments", Payments()):
+            await until(lambda: len(gateway.app.catalog.services) == 2)
+        channel = gateway.channel("orders")
+        await until(lambda: not channel.endpoints())
+        for method, path in (
+            ("GET", "/v1/orders/o-1"),
+            ("GET", "/v1/orders"),
+            ("GET", "/v1/orders/o-1:watch"),
+            ("POST", "/v1/orders/o-1:cancel"),
+        ):
+            async with http.request(method, url + path) as response:
+                body = await response.json()
+                assert response.status == 503, path
+                assert int(response.headers["retry-after"]) >= 1
+                assert body["details"][0]["reason"] == "NO_ENDPOINT"
+        async with http.get(f"{url}/nowhere") as response:
+            assert response.status == 404
+        async with http.get(f"{url}/openapi.json") as response:
+            assert "/v1/orders/{order_id}" in (await response.json())["paths"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,8 @@ async def test_workers_move_together_and_turn_back_together(tmp_path: Path) -> N
                 while (await report())["mode"] != "aborted":
                     failures += (await asked(url, 5)).get((500, ""), 0)
             shown = await report()
+            async with http.get(f"http://127.0.0.1:{admin}/metrics") as response:
+                measured = await response.text()
             await until_all(url, (200, "legacy"))
             child.terminate()
             await asyncio.wait_for(child.communicate(), 30)
@@ -82,6 +85,11 @@ async def test_workers_move_together_and_turn_back_together(tmp_path: Path) -> N
     # Together they saw enough; each alone would have waited for 30 calls of its own.
     assert failures < 80
     assert "calls failed" in shown["reason"]
+    # Counted in three processes, shown by one: added up in the report, side by side in /metrics.
+    assert shown["requests"]["new"]["failed"] >= failures
+    workers = re.findall(r'gateway_strangler_percent\{route="products",worker="(\d)"\} ', measured)
+    assert sorted(workers) == ["0", "1", "2"]
+    assert 'gateway_strangler_aborted{route="products",worker="0"} 1.0' in measured
     state = json.loads(file.with_name("strangler.json.state").read_text())
     assert state["products"]["mode"] == "aborted"
 
