@@ -15,7 +15,7 @@ import logging
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, closing
+from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from dataclasses import replace
 from functools import cached_property, partial
 from ipaddress import ip_address
@@ -45,6 +45,8 @@ from mesh.telemetry.prometheus import exposition
 log = logging.getLogger(__name__)
 
 AGAIN_SECONDS = 1.0
+# How long a worker learns what there is to serve before it takes whoever waits at its socket.
+LEARN_SECONDS = 5.0
 ADMIN_CONNECTIONS = 100
 
 
@@ -83,6 +85,7 @@ class Gateway:
         self._channels: dict[str, Upstream] = {}
         self._entered: set[str] = set()
         self._answered = False
+        self._learnt = asyncio.Event()
 
     # -- what pages are made with
 
@@ -143,9 +146,11 @@ class Gateway:
         """
         The URL it is served at, on a free port unless told; ListenError when it is taken.
 
-        A socket that listens already is taken over.
+        A socket that listens already is taken over; who waits there is let in once there is
+        something to serve, and after LEARN_SECONDS in any case.
         """
         async with AsyncExitStack() as stack:
+            inherits = listening is not None
             listening = stack.enter_context(closing(listening or listen(host, port)))
             await stack.enter_async_context(self._peers.listening())
             if self._admin_at is not None:
@@ -154,6 +159,9 @@ class Gateway:
             if self._strangler is not None:
                 strangling = self._strangler.running(self._publish, self._shadowing)
                 await stack.enter_async_context(strangling)
+            if inherits:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._learnt.wait(), LEARN_SECONDS)
             stack.push_async_callback(self._drain)
             connections = self.limits.connections
             await stack.enter_async_context(serve_http(self.app, listening, connections))
@@ -252,6 +260,8 @@ class Gateway:
                     if TAG in tags and name not in followed:
                         followed.add(name)
                         tasks.create_task(self._follow(name))
+                if not followed:  # there is nothing to learn
+                    self._learnt.set()
 
     async def _follow(self, name: str) -> None:
         channel = await self._open(name)
@@ -284,6 +294,8 @@ class Gateway:
         if self._strangler is not None:
             self._strangler.attach(made)
         self.app.catalog = made
+        if made.ready:
+            self._learnt.set()
 
 
 __all__ = ["Gateway", "ListenError"]

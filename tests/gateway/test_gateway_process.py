@@ -90,7 +90,7 @@ async def test_sigterm_lets_the_request_being_served_end() -> None:
         slow = asyncio.ensure_future(_get(http, f"{url}/v1/orders/slow"))
         await asyncio.wait_for(orders.entered.wait(), 5)
         child.send_signal(signal.SIGTERM)
-        await _refused(url)
+        await refused(url)
         orders.go.set()
         status, body = await asyncio.wait_for(slow, 5)
         code = await asyncio.wait_for(child.wait(), 10)
@@ -109,7 +109,7 @@ async def _ready(http: aiohttp.ClientSession, url: str) -> None:
             await asyncio.sleep(0.02)
 
 
-async def _refused(url: str) -> None:
+async def refused(url: str) -> None:
     """Until no new connection is taken."""
     port = int(url.rsplit(":", 1)[1])
     async with asyncio.timeout(5):
