@@ -133,6 +133,11 @@ def from_variables(environ: Mapping[str, str], *, url: str = "") -> Settings:
     else:
         settings = _address(environ.get("CONSUL_HTTP_ADDR", ""))
     if _truth(environ, "CONSUL_HTTP_SSL", default=False):
+        if settings.socket:
+            raise DiscoveryError(
+                f"CONSUL_HTTP_SSL {environ['CONSUL_HTTP_SSL']!r}: a unix socket"
+                f" (CONSUL_HTTP_ADDR {environ['CONSUL_HTTP_ADDR']!r}) is spoken to without TLS"
+            )
         settings = replace(settings, origin=settings.origin.replace("http://", "https://", 1))
     username, _, password = environ.get("CONSUL_HTTP_AUTH", "").partition(":")
     return replace(

@@ -1,21 +1,16 @@
 """
-A real Consul cluster on one machine: three servers and an agent, each in a network of its own.
+A real Consul cluster on one machine: three servers, and the agent that services and clients ask.
 
-    10.213.N.1 the test      .11 .12 .13 servers      .14 the agent that services and clients ask
-
-Each has a network namespace and a cable to one bridge; a cable that is unplugged is a partition.
-Where namespaces are refused (no root) there is no cluster, and its tests skip.
+Each has an address of its own on a ground (see grounds.py) that can cut it off from the others.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
-import subprocess
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
@@ -23,51 +18,19 @@ import pytest
 
 from scripts import parts
 
+from .grounds import AGENT, SERVERS, Ground, ground
+
 START_SECONDS = 40.0
-SERVERS = (11, 12, 13)
-AGENT = 14
-
-
-def ip(*arguments: str) -> None:
-    subprocess.run(["ip", *arguments], check=True, capture_output=True, timeout=10)
-
-
-@contextmanager
-def networks() -> Iterator[str]:
-    """A bridge with a namespace for each member; yields what all their names begin with."""
-    number = os.getpid() % 200 + 1
-    name = f"mesh{number}"
-    undo = contextlib.ExitStack()
-    with undo:
-        try:
-            ip("link", "add", name, "type", "bridge")
-            undo.callback(ip, "link", "del", name)
-            ip("addr", "add", f"10.213.{number}.1/24", "dev", name)
-            ip("link", "set", name, "up")
-            for member in (*SERVERS, AGENT):
-                space, cable = f"{name}-{member}", f"{name}v{member}"
-                ip("netns", "add", space)
-                undo.callback(ip, "netns", "del", space)
-                ip("link", "add", cable, "type", "veth", "peer", "name", "eth0", "netns", space)
-                undo.callback(ip, "link", "del", cable)
-                ip("link", "set", cable, "master", name, "up")
-                at = f"10.213.{number}.{member}/24"
-                ip("netns", "exec", space, "ip", "addr", "add", at, "dev", "eth0")
-                ip("netns", "exec", space, "ip", "link", "set", "eth0", "up")
-                ip("netns", "exec", space, "ip", "link", "set", "lo", "up")
-        except (OSError, subprocess.CalledProcessError) as why:
-            pytest.skip(f"no network namespaces here: {why}")
-        yield name
 
 
 class Cluster:
     """What a test can do to it; members are the last numbers of their addresses."""
 
-    def __init__(self, program: Path, name: str, directory: Path) -> None:
+    def __init__(self, program: Path, ground: Ground, directory: Path) -> None:
         self._program = program
-        self._name = name
+        self._ground = ground
         self._directory = directory
-        self._net = f"10.213.{name.removeprefix('mesh')}"
+        self._net = ground.net
         self._lives: dict[int, asyncio.subprocess.Process] = {}
         self._life = 0
 
@@ -92,8 +55,8 @@ class Cluster:
         )
         with (self._directory / f"{member}.log").open("ab") as log:
             self._lives[member] = await asyncio.create_subprocess_exec(
-                *("ip", "netns", "exec", f"{self._name}-{member}", str(self._program), "agent"),
-                *(f"-node=n{member}", f"-bind={self._net}.{member}", "-client=0.0.0.0"),
+                *(*self._ground.inside(member), str(self._program), "agent", f"-node=n{member}"),
+                *(f"-bind={self._net}.{member}", f"-client={self._net}.{member}"),
                 *(f"-data-dir={data}", "-log-level=warn", "-retry-interval=1s"),
                 *(f"-hcl={options}", *server, *others),
                 stdout=log,
@@ -110,11 +73,11 @@ class Cluster:
     def unplug(self, *members: int) -> None:
         """Cut these members off from everybody, each other included."""
         for member in members:
-            ip("link", "set", f"{self._name}v{member}", "down")
+            self._ground.cut(member, self._lives[member].pid)
 
     def plug(self, *members: int) -> None:
         for member in members:
-            ip("link", "set", f"{self._name}v{member}", "up")
+            self._ground.mend(member, self._lives[member].pid)
 
     async def leader(self, asked: int = AGENT) -> int:
         """The member that leads; waits until one does and all answer."""
@@ -134,14 +97,14 @@ class Cluster:
 
 
 @asynccontextmanager
-async def cluster(directory: Path) -> AsyncIterator[Cluster]:
+async def cluster(directory: Path, wanted: str = "") -> AsyncIterator[Cluster]:
     """Three servers that have a leader, and an agent that has joined them."""
     try:
         program = await asyncio.to_thread(parts.ensure, "consul")
     except (parts.Unavailable, OSError) as why:
         pytest.skip(f"no real Consul: {why}")
-    with networks() as name:
-        made = Cluster(program, name, directory)
+    with ground(wanted) as where:
+        made = Cluster(program, where, directory)
         try:
             for member in (*SERVERS, AGENT):
                 await made.start(member)

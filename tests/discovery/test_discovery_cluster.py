@@ -19,7 +19,11 @@ from shop.notifications.v1 import NotificationServiceServicer
 import mesh
 from discovery import Registry, Snapshot, connect
 
-from .cluster import AGENT, SERVERS, Cluster, cluster
+from .cluster import Cluster, cluster
+from .grounds import AGENT, SERVERS
+
+# Where the cluster is on loopback addresses instead, that is said and no failure.
+pytestmark = pytest.mark.filterwarnings("default:no network namespaces")
 
 RATE = 150.0
 PATIENCE_SECONDS = 45.0
@@ -86,9 +90,9 @@ class Town:
 
 
 @pytest.fixture
-async def town(tmp_path: Path) -> AsyncIterator[Town]:
+async def town(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Town]:
     async with AsyncExitStack() as stack:
-        made = await stack.enter_async_context(cluster(tmp_path))
+        made = await stack.enter_async_context(cluster(tmp_path, getattr(request, "param", "")))
         url = f"consul://{made.address(AGENT)}"
         registry = await stack.enter_async_context(connect(url))
         for _ in range(2):
@@ -120,6 +124,7 @@ async def test_a_killed_leader_fails_no_call(town: Town) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
+@pytest.mark.parametrize("town", ["namespaces", "loopback"], indirect=True)
 async def test_a_minority_that_is_cut_off_fails_no_call(town: Town) -> None:
     """Our agent and one server on this side, the other two on no side: nobody can lead."""
     town.cluster.unplug(*SERVERS[1:])

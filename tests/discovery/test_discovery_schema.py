@@ -238,6 +238,10 @@ def test_a_token_file_beats_a_token_and_is_read_again(tmp_path: Path) -> None:
         ({"MESH_REGISTRY": "dns://:1"}, "MESH_REGISTRY: .*is not dns://host:port"),
         ({"CONSUL_HTTP_ADDR": "ftp://c"}, "CONSUL_HTTP_ADDR 'ftp://c' is not host:port"),
         ({"CONSUL_HTTP_ADDR": "c:port"}, "CONSUL_HTTP_ADDR 'c:port': Port could not be cast"),
+        (
+            {"CONSUL_HTTP_ADDR": "unix:///c.sock", "CONSUL_HTTP_SSL": "1"},
+            r"CONSUL_HTTP_SSL '1': a unix socket \(CONSUL_HTTP_ADDR 'unix:///c.sock'\)",
+        ),
         ({"CONSUL_HTTP_SSL": "yes"}, "CONSUL_HTTP_SSL 'yes' is neither true nor false"),
     ],
 )

@@ -10,7 +10,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -292,3 +292,46 @@ async def test_a_kill_and_an_empty_restart_of_the_agent_lose_nobody() -> None:
                 assert time.monotonic() - back < 3.0
                 async with aclosing(registry.watch("orders")) as fresh:
                     assert seen(await anext(fresh)) == instance.id
+
+
+async def test_watches_that_block_leave_room_for_everything_else(agent: Agent, consul: str) -> None:
+    """Forty at once of one client, and its registrations and commands go on beside them."""
+    for address in (agent.address, consul):
+        async with (
+            ConsulRegistry(Settings(origin=f"http://{address}", wait=30.0)) as registry,
+            AsyncExitStack() as stack,
+            asyncio.timeout(SECONDS),
+        ):
+            watches = [registry.watch(f"crowd-{number}") for number in range(40)]
+            for watch in watches:
+                await stack.enter_async_context(aclosing(watch))
+                assert not (await anext(watch)).endpoints
+            blocked = [asyncio.ensure_future(anext(watch)) for watch in watches]
+            await asyncio.sleep(0)
+            for number in (0, 39):
+                lonely = Instance(f"crowd-{number}", "127.0.0.1", 5001, check=None)
+                await stack.enter_async_context(registry.register(lonely))
+                assert seen(await blocked[number]) == lonely.id
+            for waiting in blocked:
+                waiting.cancel()
+            await asyncio.gather(*blocked, return_exceptions=True)
+
+
+async def test_a_service_whose_loop_is_blocked_is_found_ill_and_well_again() -> None:
+    """Its own loop beats the ttl: no thread says that all is well while nobody is served."""
+    check = Check("ttl", ttl=0.6)
+    async with agent_process() as (_, port):
+        settings = Settings(origin=f"http://127.0.0.1:{port}", settle=0.3)
+        async with (
+            ConsulRegistry(settings) as registry,
+            registry.register(Instance("orders", "127.0.0.1", 5001, check=check)),
+            aclosing(registry.watch("orders")) as watch,
+            asyncio.timeout(SECONDS),
+        ):
+            assert (await anext(watch)).endpoints[0].health is Health.PASSING
+            asking = asyncio.ensure_future(anext(watch))
+            await asyncio.sleep(0.1)  # so that the query blocks before we do
+            time.sleep(1.5)
+            health = [one.endpoints[0].health for one in (await asking, await anext(watch))]
+
+    assert health == [Health.CRITICAL, Health.PASSING]
