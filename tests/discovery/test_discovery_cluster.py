@@ -18,6 +18,7 @@ from shop.notifications.v1 import NotificationServiceServicer
 
 import mesh
 from discovery import Registry, Snapshot, connect
+from mesh.server.drain import Drain
 
 from .cluster import Cluster, cluster
 from .grounds import AGENT, SERVERS
@@ -29,14 +30,12 @@ RATE = 150.0
 PATIENCE_SECONDS = 45.0
 AWAY_SECONDS = 60.0
 METHOD = "/grpc.health.v1.Health/Check"
-# Servers, agent, cluster and load share two cores here, so that word travels slowly.
-DRAIN_SECONDS = 6.0
 
 
 def server(host: str, registry: Registry) -> AbstractAsyncContextManager[str]:
-    """A server that says SERVING, drained when it leaves; yields its address."""
+    """A server that says SERVING, drained as any other when it leaves; yields its address."""
     served = mesh.Server("orders", [NotificationServiceServicer()], registry=registry)
-    return served.serving(host, drain_seconds=DRAIN_SECONDS)
+    return served.serving(host, drain_seconds=Drain().wait)
 
 
 class Load:
