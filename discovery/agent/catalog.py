@@ -15,7 +15,11 @@ from collections import defaultdict
 from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager
 
-from discovery.agent.records import CheckRecord, NodeRecord, ServiceRecord
+from discovery.agent.go import Refused
+from discovery.agent.records import CheckRecord, NodeRecord, ServiceRecord, size
+
+MAX_BYTES = 256 * 1024 * 1024
+Record = NodeRecord | ServiceRecord | CheckRecord
 
 Wake = Callable[[], None]
 # A check that turned critical or went away, by node and id.
@@ -36,6 +40,7 @@ class Catalog:
         self._checks_of: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
         self._indexes: dict[str, int] = {}
         self._last_extinction = 0
+        self._bytes = 0
         self._batch: set[str] | None = None
 
     # reading
@@ -99,6 +104,7 @@ class Catalog:
             record.created, record.modified = old.created, old.modified
             if record == old:
                 return
+        self._bounded(record, old)
         index = self.advance()
         record.created = record.created or index
         record.modified = index
@@ -110,6 +116,7 @@ class Catalog:
         old = self.services.get(key)
         if old is not None and old.content() == record.content():
             return
+        self._bounded(record, old)
         index = self.advance()
         if old is not None and old.name != record.name:
             self._forget_name(key, old.name)
@@ -136,6 +143,8 @@ class Catalog:
                 self.advance()
                 self.touch("checks")
                 return
+        self._bounded(record, old)
+        if old is not None:
             self._checks_of[record.node, old.service_id].discard(record.id)
         index = self.advance()
         record.created = record.created or index
@@ -151,11 +160,13 @@ class Catalog:
         record = self.services.pop(key, None)
         if record is None:
             return False
+        self._bytes -= size(record)
         index = self.advance()
         # The table of checks moves even where there was none, as there.
         topics = {"services", f"service:{record.name}", "checks"}
         for check_id in self._checks_of.pop(key, set()):
             check = self.checks.pop((node, check_id))
+            self._bytes -= size(check)
             # The name that its service had when the check was made.
             topics.add(f"service:{check.service_name}")
             self._tell(node, check_id)
@@ -170,6 +181,7 @@ class Catalog:
         record = self.checks.pop((node, check_id), None)
         if record is None:
             return False
+        self._bytes -= size(record)
         self.advance()
         self._checks_of[node, record.service_id].discard(check_id)
         # A check of the node itself takes the table of services with it, as there.
@@ -186,7 +198,7 @@ class Catalog:
         for owner, check_id in [key for key in self.checks if key[0] == name]:
             self.remove_check(owner, check_id)
         self.advance()
-        del self.nodes[name]
+        self._bytes -= size(self.nodes.pop(name))
         self.touch("nodes")
         return True
 
@@ -200,15 +212,16 @@ class Catalog:
             {name: set(keys) for name, keys in self._names.items()},
             {key: set(ids) for key, ids in self._checks_of.items()},
             self._last_extinction,
+            self._bytes,
         )
 
     def restore(self, copy: tuple[object, ...]) -> None:
-        nodes, services, checks, indexes, names, checks_of, extinction = copy
+        nodes, services, checks, indexes, names, checks_of, extinction, bytes_ = copy
         self.nodes, self.services, self.checks = nodes, services, checks  # type: ignore[assignment]
         self._indexes = indexes  # type: ignore[assignment]
         self._names = defaultdict(set, names)  # type: ignore[call-overload]
         self._checks_of = defaultdict(set, checks_of)  # type: ignore[call-overload]
-        self._last_extinction = extinction  # type: ignore[assignment]
+        self._last_extinction, self._bytes = extinction, bytes_  # type: ignore[assignment]
 
     def advance(self) -> int:
         """The index of the write that is being made; every write takes one."""
@@ -234,6 +247,13 @@ class Catalog:
         for topic in topics:
             for wake in self.waiters.get(topic, ()):
                 wake()
+
+    def _bounded(self, record: Record, old: Record | None) -> None:
+        """Refuses what would not fit; of a check that is there, what it found always does."""
+        grown = self._bytes + size(record) - (0 if old is None else size(old))
+        if grown > MAX_BYTES and (old is None or not isinstance(record, CheckRecord)):
+            raise Refused(500, f"this development agent's catalog has room for {MAX_BYTES} bytes")
+        self._bytes = grown
 
     def _tell(self, node: str, check_id: str) -> None:
         for fell in self.fell:

@@ -77,6 +77,20 @@ class CheckRecord:
     modified: int = 0
 
 
+def size(record: NodeRecord | ServiceRecord | CheckRecord) -> int:
+    """Bytes that it may take, roughly: its texts, and as much again for being an object."""
+    total = 500
+    for name in record.__slots__:
+        found = getattr(record, name)
+        if isinstance(found, str):
+            total += len(found)
+        elif isinstance(found, list):
+            total += sum(map(len, found))
+        elif isinstance(found, dict):
+            total += sum(len(key) + len(str(one)) for key, one in found.items())
+    return 2 * total
+
+
 def node(record: NodeRecord) -> Json:
     return {
         "ID": record.id,

@@ -17,9 +17,10 @@ from aiohttp import web
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from discovery.agent import Agent
+from discovery.agent import catalog as catalog_module
 from discovery.agent.catalog import Catalog
 from discovery.agent.definition import CheckDefinition
-from discovery.agent.go import Misread, seconds
+from discovery.agent.go import Misread, Refused, seconds
 from discovery.agent.local import Local
 from discovery.agent.probes import serving_status
 from discovery.agent.records import CheckRecord, NodeRecord, ServiceRecord
@@ -342,3 +343,29 @@ def test_a_removed_service_takes_its_checks_with_it() -> None:
     catalog.remove_service("vm", "o1")
 
     assert (catalog.services, catalog.checks, catalog.instances("orders")) == ({}, {}, [])
+
+
+async def test_the_catalog_has_a_bound_and_what_leaves_makes_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(catalog_module, "MAX_BYTES", 20_000)
+    catalog = Catalog()
+    catalog.put_node(NodeRecord("vm", "127.0.0.1"))
+
+    def fill() -> None:
+        for number in range(100):
+            name = f"o{number}"
+            catalog.put_service(ServiceRecord("vm", name, "orders", tags=["x" * 100]))
+            catalog.put_check(CheckRecord("vm", name, name, service_id=name))
+
+    with pytest.raises(Refused, match="has room for 20000 bytes"):
+        fill()
+    registered = len(catalog.checks)
+    for number in range(registered):
+        catalog.put_check(CheckRecord("vm", f"o{number}", "n", "passing", service_id=f"o{number}"))
+    catalog.remove_service("vm", "o0")
+    catalog.put_service(ServiceRecord("vm", "last", "orders", tags=["x" * 100]))
+
+    assert 5 < registered < 20
+    catalog.remove_node("vm")
+    assert catalog._bytes == 0
