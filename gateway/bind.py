@@ -78,6 +78,14 @@ class Binder:
         """One message of a stream of google.api.HttpBody."""
         return self._new(content_type=media_type, data=data)
 
+    def no_query(self, query: str) -> None:
+        """Refuse a query where messages hold everything: Invalid names its parameters."""
+        if query:
+            found = (pair.partition("=")[0] for pair in query.split("&") if pair)
+            why = "no such parameter: the body holds all fields"
+            errors = [Invalid(why, _plain(name), "UNKNOWN_PARAMETER") for name in found]
+            raise Invalid.several(errors or [Invalid(why, "", "UNKNOWN_PARAMETER")])
+
     def _read_body(self, body: bytes, message: Any) -> tuple[Any, Any]:
         if self._body is None:
             value = loads(body) if body else {}
@@ -155,6 +163,14 @@ class Binder:
         if self._body is None:
             return fields
         return fields[1:] if fields[0].name == self._body.name else []
+
+
+def _plain(name: str) -> str:
+    """The name as it is meant; as it is written where that cannot be told."""
+    try:
+        return decode_form(name)
+    except PercentError:
+        return name
 
 
 def _spelling(value: Any, fields: list[Any]) -> str:

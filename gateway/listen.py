@@ -29,6 +29,9 @@ from granian.server.embed import Server
 BACKLOG = 512
 # ms: who takes longer over its request's head is closed.
 HEAD_MILLISECONDS = 10_000
+# ms: who reads nothing of an answer for so long is closed, by the kernel; what is written is in the
+# server's buffers by then, and nobody else waits for it.
+UNREAD_MILLISECONDS = 10_000
 # Request line and headers; what is over it is 431 or 414 before any Python runs.
 HEAD_BYTES = 64 * 1024
 # How long granian's threads may take to end after it has.
@@ -57,6 +60,8 @@ def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
     listening = socket.socket(family, socket.SOCK_STREAM)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # connections inherit it
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_MILLISECONDS)
         if shared:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listening.bind((host, port))

@@ -20,6 +20,7 @@ from google.protobuf import any_pb2, descriptor_pool
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
+from gateway.accept import names
 from gateway.codec import Codec
 from gateway.invalid import Invalid
 from gateway.jsontext import dumps
@@ -94,7 +95,7 @@ class Problem(Exception):
 
     def body(self, accept: str) -> tuple[str, bytes]:
         """Content type and body, by the request's Accept."""
-        if "application/problem+json" in accept:
+        if names(accept, "application/problem+json"):
             return "application/problem+json", dumps(self.as_problem())
         return "application/json", dumps(self.as_status())
 

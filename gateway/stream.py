@@ -21,6 +21,7 @@ from typing import Any
 import grpc.aio
 
 from gateway import headers
+from gateway.accept import preferred
 from gateway.exchange import Answer, Exchange, RawHeaders
 from gateway.jsontext import dumps
 from gateway.status import Problem, problem
@@ -60,19 +61,15 @@ EVENTS = Form(
 )
 
 
-def negotiate(accept: str) -> Form:
-    """The form that Accept asks for; a type with q=0 is one it does not want."""
-    for part in accept.split(","):
-        media_type, *parameters = (word.strip() for word in part.split(";"))
-        if any(word.replace(" ", "") in ("q=0", "q=0.0") for word in parameters):
-            continue
-        if media_type in ("application/x-ndjson", "application/ndjson", "application/jsonl"):
-            return NDJSON
-        if media_type == "text/event-stream":
-            return EVENTS
-        if media_type in ("application/json", "*/*"):
-            return ARRAY
-    return ARRAY
+# Each by the names that it goes by; the first is the default.
+FORMS = {
+    "application/json": ARRAY,
+    "application/x-ndjson": NDJSON,
+    "application/ndjson": NDJSON,
+    "application/jsonl": NDJSON,
+    "text/event-stream": EVENTS,
+}
+_NAMES = tuple(FORMS)
 
 
 async def answer(
@@ -86,7 +83,7 @@ async def answer(
 
     `write` makes JSON of a message, `failed` a Problem of an error.
     """
-    form = negotiate(exchange.accept)
+    form = FORMS[preferred(exchange.accept, _NAMES)]
     patience = exchange.limits.ping_seconds if form.ping else None
     reading, extra = await _first(exchange, call, patience, failed)
     told: RawHeaders = [

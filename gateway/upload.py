@@ -45,8 +45,7 @@ class Upload:
             await asyncio.Event().wait()
 
     async def _values(self) -> AsyncIterator[Any]:
-        if self._exchange.query:
-            raise Invalid("no such parameter: the body holds all fields", "", "UNKNOWN_PARAMETER")
+        self._binder.no_query(self._exchange.query)
         if self._binder.raw:
             kind = self._exchange.header(b"content-type")
             async for piece in self._exchange.pieces(None):

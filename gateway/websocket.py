@@ -58,8 +58,7 @@ def serves(entry: object) -> bool:
 
 async def talk(exchange: Exchange, entry: Served, receive: Receive, send: Send) -> None:
     """Accept, then carry messages both ways until one side has ended."""
-    if exchange.query:
-        raise Invalid("no such parameter: messages hold all fields", "", "UNKNOWN_PARAMETER")
+    entry.binder.no_query(exchange.query)
     metadata, timeout = exchange.metadata(), exchange.timeout(None)
     await send({"type": "websocket.accept"})
     heard = _Heard(exchange, entry, receive)

@@ -98,6 +98,8 @@ class Orders(orders_pb2_grpc.OrderServiceServicer):
                 )
             case "leaky":
                 raise RuntimeError("password is hunter2")
+            case "large":
+                return orders_pb2.Order(note="x" * 3_900_000)
             case "slow":
                 self.entered.set()
                 try:

@@ -221,8 +221,11 @@ async def test_products_are_imported_from_an_array_and_from_lines(shop: Any) -> 
     )
 
     assert array[:2] == streamed[:2] == (200, {"importedCount": 3})
+    asked = await shop.ask("POST", "/v1/products:import?x=1&y", data=lines, headers=ndjson)
+
     assert broken[0] == 400
     assert broken[1]["details"][1]["fieldViolations"][0]["field"] == "[3].nope"
+    assert [each["field"] for each in asked[1]["details"][1]["fieldViolations"]] == ["x", "y"]
 
 
 async def test_health_and_readiness(shop: Any) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gzip
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -129,6 +130,30 @@ async def test_a_client_that_does_not_read_its_answer_is_closed(
         writer.close()
 
     assert not answer.endswith(b"0\r\n\r\n"), "a stream that was cut off must not look whole"
+
+
+@pytest.mark.slow
+async def test_a_client_that_does_not_read_a_whole_answer_is_closed(shop: Any) -> None:
+    """It is in the server's buffers, and the kernel's, by then: the kernel gives up for us."""
+    port = int(shop.url.rsplit(":", 1)[1])
+    _, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+    writer.transport.pause_reading()  # type: ignore[attr-defined]
+    writer.write(b"GET /v1/orders/large HTTP/1.1\r\nHost: x\r\n\r\n")
+    us = writer.get_extra_info("sockname")[1]
+    await until(lambda: (port, us) in _connections())
+    began = asyncio.get_running_loop().time()
+    await until(lambda: (port, us) not in _connections(), 30)
+    took = asyncio.get_running_loop().time() - began
+    writer.close()
+
+    assert took < 20
+
+
+def _connections() -> set[tuple[int, int]]:
+    """Local and remote port of every connection here, half-closed ones as well."""
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    ends = [(words[1], words[2]) for words in lines]
+    return {(int(a.split(":")[1], 16), int(b.split(":")[1], 16)) for a, b in ends}
 
 
 async def test_silent_clients_keep_nobody_out(shop: Any) -> None:
