@@ -12,29 +12,28 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health_pb2_grpc
 
 import discovery
-from discovery.model import Instance
+from discovery.model import Check
 from discovery.registry import Registration, Registry
 from mesh.policy.adaptive import Concurrency
-from mesh.server.address import claim, join, reachable
+from mesh.server.address import claim, join
 from mesh.server.admission import Admission
 from mesh.server.contract import Contract
 from mesh.server.drain import Drain, drain
 from mesh.server.health import MAX_WATCHES, Health
 from mesh.server.intercept import Serving
 from mesh.server.limits import Limits
+from mesh.server.listing import CALLED, Listing
 from mesh.server.reflection import Files, Reflection
 from mesh.server.validate import checker
 
@@ -88,6 +87,8 @@ class Server:
         tags: Sequence[str] = ("grpc",),
         meta: Mapping[str, str] | None = None,
         advertise: str = "",
+        check: Check = CALLED,
+        weight: int = 1,
         drain_seconds: float = 2.0,
         grace: float = 5.0,
         started: Callable[[str], None] | None = None,
@@ -95,9 +96,17 @@ class Server:
         """
         Serve until SIGTERM, SIGINT or `shutdown()`, then drain; a second signal stops at once.
 
-        `started` is told the address once the server listens and is registered.  `advertise` is
-        the host that others reach this one by, for when it listens on every interface.
+        `started` is told the address once the server listens and is registered.  What it is
+        registered with, `instance` to `weight`, is explained in listing.py.
         """
+        listing = Listing(
+            instance=instance,
+            tags=tags,
+            meta=meta or {},
+            advertise=advertise,
+            check=check,
+            weight=weight,
+        )
         rule = Drain(wait=drain_seconds, grace=grace)
         self._stopping.clear()
         self._hurry.clear()
@@ -107,7 +116,7 @@ class Server:
                 registry = await stack.enter_async_context(discovery.from_environment())
             stack.enter_context(self._signals())
             address = await stack.enter_async_context(
-                self._serving(registry, rule, host, port, instance, tags, meta, advertise)
+                self._serving(registry, rule, host, port, listing)
             )
             if started is not None:
                 started(address)
@@ -129,15 +138,23 @@ class Server:
         tags: Sequence[str] = ("grpc",),
         meta: Mapping[str, str] | None = None,
         advertise: str = "",
+        check: Check = CALLED,
+        weight: int = 1,
         drain_seconds: float = 0.0,
         grace: float = 1.0,
     ) -> AsyncIterator[str]:
         """Serve inside the `async with`, which yields host:port; no signals, the same drain."""
+        listing = Listing(
+            instance=instance,
+            tags=tags,
+            meta=meta or {},
+            advertise=advertise,
+            check=check,
+            weight=weight,
+        )
         rule = Drain(wait=drain_seconds, grace=grace)
         self._hurry.clear()
-        async with self._serving(
-            self._registry, rule, host, port, instance, tags, meta, advertise
-        ) as address:
+        async with self._serving(self._registry, rule, host, port, listing) as address:
             yield address
 
     @asynccontextmanager
@@ -147,10 +164,7 @@ class Server:
         rule: Drain,
         host: str,
         port: int,
-        instance: str | int,
-        tags: Sequence[str],
-        meta: Mapping[str, str] | None,
-        advertise: str,
+        listing: Listing,
     ) -> AsyncIterator[str]:
         health = Health(self.services)
         with _pool(self.limits.threads, self.name) as pool:
@@ -168,12 +182,8 @@ class Server:
             async with AsyncExitStack() as stack:
                 try:
                     if registry is not None:
-                        registered = self._instance(
-                            reachable(host, advertise), bound, instance, tags, meta
-                        )
-                        registration = await stack.enter_async_context(
-                            registry.register(registered)
-                        )
+                        listed = listing.instance_of(self.name, self.services, host, bound)
+                        registration = await stack.enter_async_context(registry.register(listed))
                     yield join(host, bound)
                 finally:
                     await drain(rule, health, registration, server, serving, self._hurry)
@@ -195,25 +205,6 @@ class Server:
         reflection = Reflection((*self.services, HEALTH), self._files)
         server.add_generic_rpc_handlers(tuple(reflection.handlers()))
         return server
-
-    def _instance(
-        self,
-        host: str,
-        port: int,
-        instance: str | int,
-        tags: Sequence[str],
-        meta: Mapping[str, str] | None,
-    ) -> Instance:
-        made = Instance(
-            self.name,
-            host,
-            port,
-            tags=tuple(dict.fromkeys((*tags, "grpc"))),
-            meta={**(meta or {}), "grpc_services": ",".join(self.services)},
-        )
-        if isinstance(instance, int):
-            instance = f"{self.name}-{socket.gethostname()}-{instance}"
-        return replace(made, id=instance) if instance else made
 
     @contextmanager
     def _signals(self) -> Iterator[None]:

@@ -53,12 +53,14 @@ class Slow(Echo):
 async def test_a_server_registers_what_it_serves_under_an_address_that_can_be_called():
     registry = MemoryRegistry()
     server = Server("echo", [Echo()], registry=registry)
-    async with server.serving(instance=1, tags=("v2",), meta={"zone": "a"}) as address:
+    listed = {"instance": 1, "tags": ("v2",), "meta": {"zone": "a"}, "weight": 3}
+    async with server.serving(**listed) as address:
         (endpoint,) = (await anext(registry.watch("echo"))).endpoints
         assert endpoint.address == address
         assert endpoint.id == f"echo-{socket.gethostname()}-1"
         assert endpoint.tags == ("v2", "grpc")
         assert endpoint.meta == {"zone": "a", "grpc_services": SERVICE}
+        assert endpoint.weight == 3
     assert (await anext(registry.watch("echo"))).endpoints == ()
 
 
