@@ -58,6 +58,9 @@ Work = Callable[[Transaction], Awaitable[T]]
 class Database(Protocol):
     """A database of one service, shared by that service's instances."""
 
+    # Commits of this process that have written something.
+    commits: int
+
     async def __aenter__(self) -> Self: ...
 
     async def __aexit__(self, *reason: object) -> None: ...

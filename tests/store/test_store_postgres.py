@@ -18,8 +18,9 @@ from mesh.store import (
     Violation,
     connect,
 )
+from scripts.measuring.postgresql import Server, Unavailable, cluster, free_port
 from tests.store.conftest import LIST, insert, items
-from tests.store.postgresql import Server, Unavailable, cluster, free_port, running
+from tests.store.postgresql import running
 
 asyncpg = pytest.importorskip("asyncpg")
 
@@ -282,7 +283,7 @@ async def test_a_server_that_stays_away_makes_it_busy(own: Server) -> None:
 @pytest.mark.parametrize(
     ("change", "cause"),
     [
-        (lambda url: url.replace("/test_", "/nothing_"), "does not exist"),
+        (lambda url: url.replace("/mesh_", "/nothing_"), "does not exist"),
         (
             lambda url: f"postgresql://mesh:secret@127.0.0.1:{free_port()}/test",
             "Connect call failed",
