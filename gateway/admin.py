@@ -4,6 +4,8 @@ What operators see, on a port of its own: never on the public one.
     /                 a small page that links the rest
     /admin/routes     every route: method, path, rpc, kind
     /admin/config     limits, policy and which guards are on; no key, no token
+    /admin/strangler  how far the routes of an old service have moved; POST moves them
+    /metrics          the figures of every worker, for Prometheus
 
 On a loopback address only requests for this very host are answered: a page somewhere in the web
 that has its own name point here learns nothing.  What can be changed is changed by POST of JSON,

@@ -3,7 +3,8 @@ Which headers cross to an old HTTP service and back: all that are end to end.
 
     in    all but hop-by-hop ones, X-Api-Key and X-Mesh-*; X-Forwarded-For appended,
           X-Forwarded-Host and -Proto set, X-Mesh-Principal where gateway.guard found one
-    out   all but hop-by-hop ones and what our own server says (Date, Server, Content-Length)
+    out   all but hop-by-hop ones and what our own server says (Date, Server, Content-Length, and
+          Access-Control-*: which pages may read an answer is GATEWAY_CORS_ORIGINS' to say)
 
 "Intermediaries SHOULD remove or replace fields that are known to require removal before
 forwarding ... Proxy-Connection, Keep-Alive, TE, Transfer-Encoding, Upgrade" - RFC 9110, 7.6.1;
@@ -30,6 +31,7 @@ NOT_IN = HOP_BY_HOP | {
     *(b"x-forwarded-proto", b"grpc-timeout"),
 }
 NOT_OUT = HOP_BY_HOP | {b"date", b"server", b"content-length", b"x-content-type-options"}
+CORS = b"access-control-"
 # Says to whoever is asked that nobody waits for this answer.
 SHADOW = (b"x-mesh-shadow", b"true")
 
@@ -69,7 +71,11 @@ def response(headers: Iterable[tuple[bytes, bytes]]) -> RawHeaders:
     """What the client is told of the old service's headers."""
     given = [(name.lower(), value) for name, value in headers]
     named = _connection(given)
-    return [pair for pair in given if pair[0] not in NOT_OUT and pair[0] not in named]
+    return [
+        (name, value)
+        for name, value in given
+        if name not in NOT_OUT and name not in named and not name.startswith(CORS)
+    ]
 
 
 def _connection(headers: Iterable[tuple[bytes, bytes]]) -> set[bytes]:

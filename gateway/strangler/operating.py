@@ -119,7 +119,9 @@ async def ordered(strangler: Strangler, body: bytes) -> Answer:
         raise Invalid(f"is longer than {LONGEST_REASON} characters", "reason")
     await strangler.move(order.route, _moving(shift, order, strangler.now()))
     standing = msgspec.to_builtins(shift.standing)
-    return Answer(200, list(JSON), dumps({"route": order.route, **standing}))
+    # Not kept: in force in this process alone until the file can be written.
+    told = {"route": order.route, **standing, "kept": strangler.book.settled}
+    return Answer(200, list(JSON), dumps(told))
 
 
 def _moving(shift: Shift, order: _Order, now: float) -> plan.Standing:

@@ -269,9 +269,10 @@ class Shift:
         """Go on with the plan, if it is time to."""
         rule: Abort | None = self._abort
         standing = self.standing
-        after = plan.follow(
-            self.route.plan, standing, self._clock(), enough=enough(rule, self.total())
-        )
+        # Where nobody asks the new side there is nothing to wait for.
+        unasked = standing.percent == 0 and self.shadows is None
+        seen = unasked or enough(rule, self.total())
+        after = plan.follow(self.route.plan, standing, self._clock(), enough=seen)
         if after is not standing:
             self._book.change(self.route.name, after)
             log.warning(

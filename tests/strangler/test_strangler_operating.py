@@ -123,6 +123,26 @@ async def test_a_ramp_is_climbed_while_it_is_served_and_waits_for_evidence(reque
     assert seen == [1, 50, 100]
 
 
+async def test_a_first_step_of_nobody_is_left_in_its_time(request: Any) -> None:
+    ramp = [{"percent": 0, "dwell": "0.1s"}, {"percent": 100}]
+    async with strangled(request.node.nodeid, ramp=ramp, abort=ABORT) as town:
+        await until(lambda: standing(town).percent == 100)
+
+
+async def test_what_cannot_be_written_is_in_force_here_and_said(
+    request: Any, tmp_path: Path
+) -> None:
+    file = tmp_path / "strangler.json"
+    async with strangled(request.node.nodeid, file=file, percent=0) as town:
+        file.with_suffix(".state").mkdir()
+        status, body = await town.operator(route="products", percent=100)
+        side = (await town.ask("GET", "/v1/products/mug"))[2]
+        file.with_suffix(".state").rmdir()
+        await until(lambda: town.strangler.book.settled)
+
+    assert (status, body["kept"], side) == (200, False, "new")
+
+
 # -- what operators say
 
 
@@ -134,6 +154,7 @@ async def test_operators_move_a_route_and_the_report_says_so(request: Any) -> No
         resumed = await town.operator(route="products", action="resume")
 
     assert (held[0], held[1]["percent"], held[1]["mode"]) == (200, 40.5, "held")
+    assert held[1]["kept"]
     assert (shown["percent"], shown["mode"], shown["reason"]) == (40.5, "held", "a look")
     assert (aborted[1]["percent"], aborted[1]["reason"]) == (0, "by an operator")
     assert (resumed[1]["percent"], resumed[1]["mode"]) == (5, "following")

@@ -101,7 +101,12 @@ class OldShop(Side):
         return web.json_response(
             answer,
             status=self.status,
-            headers={"Connection": "x-hop", "X-Hop": "1", "Keep-Alive": "timeout=1"},
+            headers={
+                "Connection": "x-hop",
+                "X-Hop": "1",
+                "Keep-Alive": "timeout=1",
+                "Access-Control-Allow-Origin": "*",
+            },
         )
 
 
