@@ -34,6 +34,7 @@ HEAD_MILLISECONDS = 10_000
 UNREAD_MILLISECONDS = 10_000
 # Request line and headers; what is over it is 431 or 414 before any Python runs.
 HEAD_BYTES = 64 * 1024
+UNREAD_SECONDS = 10.0
 # How long granian's threads may take to end after it has.
 THREADS_SECONDS = 2.0
 THREADS = Path("/proc/self/task")
@@ -115,9 +116,22 @@ class _Granian(Server):
 
 @asynccontextmanager
 async def serve_http(
-    app: Application, listening: socket.socket, connections: int = 1000
+    app: Application,
+    listening: socket.socket,
+    connections: int = 1000,
+    unread_seconds: float = UNREAD_SECONDS,
 ) -> AsyncIterator[None]:
-    """Serve while the block runs; at most so many clients are connected at the same time."""
+    """
+    Serve while the block runs; at most so many clients are connected at the same time.
+
+    Who leaves what it is sent unread for `unread_seconds` is disconnected by the kernel: granian
+    would keep the connection, and what is buffered for it, for as long as the client likes.
+    """
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        # "transmitted data may remain unacknowledged, or buffered data may remain untransmitted
+        # (due to zero window size)" - tcp(7); accepted connections inherit it.
+        milliseconds = max(1, int(unread_seconds * 1000))
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
     logging.getLogger("granian").setLevel(logging.ERROR)
     server: Any = _Granian(app, listening, connections)
     if not _SERVING:  # before the first: whose threads are whose is not known later

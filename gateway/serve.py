@@ -163,8 +163,9 @@ class Gateway:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._learnt.wait(), LEARN_SECONDS)
             stack.push_async_callback(self._drain)
-            connections = self.limits.connections
-            await stack.enter_async_context(serve_http(self.app, listening, connections))
+            limits = self.limits
+            http = serve_http(self.app, listening, limits.connections, limits.write_seconds)
+            await stack.enter_async_context(http)
             yield url_of(host, listening)
 
     @asynccontextmanager

@@ -20,6 +20,9 @@ from mesh.flow import Inner, Steps
 from mesh.policy.config import Policy
 from mesh.telemetry.events import Emit
 
+# How much a service may send of a stream whose client does not read: gRPC's own window grows with
+# the bandwidth, to 16 MB for each stream.
+OPTIONS = (("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 256 * 1024))
 # What hears the calls to a service, given which methods are its contract's.
 Emitting = Callable[[str, Callable[[str], bool]], Emit]
 
@@ -37,7 +40,7 @@ class Upstream(mesh.Channel):
         # By path: the instances whose contract lacks the method.
         self._lacking: Mapping[str, Sequence[str]] = {}
         emit = emitting(service, self.knows) if emitting is not None else None
-        super().__init__(service, policy, registry=registry, emit=emit)
+        super().__init__(service, policy, registry=registry, options=OPTIONS, emit=emit)
         self._rpcs: dict[str, tuple[Method, bool]] = {}
 
     @property

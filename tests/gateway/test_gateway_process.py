@@ -86,7 +86,7 @@ async def test_sigterm_lets_the_request_being_served_end() -> None:
         assert child.stdout is not None
         line = (await asyncio.wait_for(child.stdout.readline(), 20)).decode()
         url = line.split()[-1]
-        await _ready(http, url)
+        await ready(http, url)
         slow = asyncio.ensure_future(_get(http, f"{url}/v1/orders/slow"))
         await asyncio.wait_for(orders.entered.wait(), 5)
         child.send_signal(signal.SIGTERM)
@@ -103,7 +103,7 @@ async def _get(http: aiohttp.ClientSession, url: str) -> tuple[int, Any]:
         return response.status, await response.json()
 
 
-async def _ready(http: aiohttp.ClientSession, url: str) -> None:
+async def ready(http: aiohttp.ClientSession, url: str) -> None:
     async with asyncio.timeout(20):
         while (await _get(http, f"{url}/readyz"))[0] != 200:
             await asyncio.sleep(0.02)
