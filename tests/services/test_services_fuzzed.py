@@ -13,13 +13,17 @@ from __future__ import annotations
 import asyncio
 import sys
 from contextlib import AsyncExitStack
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 from gateway import Gateway
+from gateway.guard import Guard
+from gateway.keys import ApiKeys
 from services.edge.pages import pages
 
+KEY = "k-of-the-fuzzer"
 ROOT = Path(__file__).parents[2]
 PROGRAM = Path(sys.executable).with_name("schemathesis")
 
@@ -31,10 +35,19 @@ PROGRAM = Path(sys.executable).with_name("schemathesis")
     [
         ("--phases=coverage,fuzzing", "--max-examples=3", "--seed=1"),
         pytest.param(("--max-examples=100",), marks=pytest.mark.slow, id="long"),
+        # Who must say who it is: that nobody is let in who does not is one of the checks.
+        pytest.param(("--max-examples=20", KEY), marks=pytest.mark.slow, id="guarded"),
     ],
 )
-async def test_schemathesis_finds_nothing(closed_shop, options):
-    gateway = Gateway(closed_shop.registry)
+async def test_schemathesis_finds_nothing(closed_shop, options, tmp_path):
+    config, guard = ROOT / "schemathesis.toml", Guard()
+    if KEY in options:
+        guard = Guard(ApiKeys({sha256(KEY.encode()).hexdigest(): "fuzzer"}))
+        said = f'\n[auth.openapi.api_keys]\napi_key = "{KEY}"\n'
+        config = tmp_path / "schemathesis.toml"
+        config.write_text((ROOT / config.name).read_text() + said)
+        options = options[:-1]
+    gateway = Gateway(closed_shop.registry, guard=guard)
     pages(gateway)
     async with gateway.serving(port=0) as url, AsyncExitStack() as stack:
         for service in ("inventory", "payments", "orders", "notifications"):
@@ -42,15 +55,16 @@ async def test_schemathesis_finds_nothing(closed_shop, options):
         async with asyncio.timeout(10):
             while len(gateway.app.catalog.services) < 4:
                 await asyncio.sleep(0.01)
-        said = await ran(f"{url}/openapi.json", *options)
+        said = await ran(config, f"{url}/openapi.json", *options)
 
     assert "No issues found" in said, said
 
 
-async def ran(location: str, *options: str) -> str:
+async def ran(config: Path, location: str, *options: str) -> str:
     """Everything that schemathesis says."""
     process = await asyncio.create_subprocess_exec(
-        *(str(PROGRAM), "run", location, "--checks=all", "--no-color", "--warnings=off", *options),
+        *(str(PROGRAM), f"--config-file={config}", "run", location, "--checks=all"),
+        *("--no-color", "--warnings=off", *options),
         cwd=ROOT,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
