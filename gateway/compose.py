@@ -31,13 +31,18 @@ from google.protobuf.message import Message
 
 from gateway.codec import Codec
 from gateway.exchange import JSON, Answer, Exchange
+from gateway.headers import metadata
 from gateway.invalid import Invalid
 from gateway.jsontext import dumps
 from gateway.percent import decode_form
 from gateway.rule import parse
 from gateway.status import Problem, from_rpc, problem
 from mesh.errors import Code
+from mesh.identity.caller import Saying
 from mesh.inbound import INBOUND, Inbound
+
+# The trace goes on by itself; a key and a place in a stream belong to one rpc, not to several.
+OWN = frozenset({"traceparent", "tracestate", "idempotency-key", "last-event-id"})
 
 _codec = Codec(descriptor_pool.Default())
 Handler = Callable[..., Awaitable[None]]
@@ -130,10 +135,11 @@ class PageRoute:
     async def answer(self, exchange: Exchange, segments: list[str]) -> Answer:
         arguments = {name: c.text(segments) for name, c in self._captures.items()}
         arguments |= self._parameters(exchange.query)
-        seconds = exchange.limits.branch_seconds
+        most = exchange.limits.branch_seconds
+        seconds = min(most, exchange.timeout(most) or most)
         page = Page(seconds)
         inbound = Inbound(
-            monotonic() + seconds, exchange.header(b"traceparent"), saying=exchange.saying
+            monotonic() + seconds, exchange.header(b"traceparent"), saying=_passed_on(exchange)
         )
         token = INBOUND.set(inbound)
         try:
@@ -155,6 +161,13 @@ class PageRoute:
                 raise Invalid("is given twice", name)
             found[name] = text
         return found
+
+
+def _passed_on(exchange: Exchange) -> Saying:
+    """What each branch is told of the request: its headers as any rpc's, and who asks."""
+    told = [pair for pair in metadata(exchange.headers, exchange.client) if pair[0] not in OWN]
+    who = exchange.saying
+    return lambda: [*told, *(who() if who is not None else ())]
 
 
 def written(value: Any) -> Any:

@@ -24,7 +24,7 @@ class Inbound:
     # How often its caller had tried before (grpc-previous-rpc-attempts).
     previous_attempts: int = 0
     # Metadata by which calls say who makes them (mesh.identity); asked anew for each call.
-    saying: Callable[[], Sequence[tuple[str, str]]] | None = None
+    saying: Callable[[], Sequence[tuple[str, str | bytes]]] | None = None
 
 
 INBOUND: ContextVar[Inbound | None] = ContextVar("mesh_inbound", default=None)

@@ -23,7 +23,7 @@ from mesh.inbound import INBOUND, Inbound
 _SAFE = "!\"#$&'()*+,/:;<=>?@[\\]^`{|}~"
 
 # What calls say about who makes them; asked for each call, since a seal does not last.
-Saying = Callable[[], Sequence[tuple[str, str]]]
+Saying = Callable[[], Sequence[tuple[str, str | bytes]]]
 
 
 class BadToken(Exception):

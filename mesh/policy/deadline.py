@@ -69,7 +69,7 @@ def deadlining(
     return layer
 
 
-def _said(call: Call, said: Sequence[tuple[str, str]]) -> Metadata:
+def _said(call: Call, said: Sequence[tuple[str, str | bytes]]) -> Metadata:
     """The call's metadata and what is said with it, but where the caller says so themselves."""
     given = {name for name, _ in call.metadata}
     return call.metadata if given.intersection(dict(said)) else call.with_metadata(said)

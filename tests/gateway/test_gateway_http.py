@@ -261,3 +261,28 @@ async def test_a_page_without_what_it_needs_is_that_error(shop: Any) -> None:
 
     assert (status, reason(body)) == (404, "ORDER_NOT_FOUND")
     assert (await shop.ask("GET", "/v1/orders/o-1/summary?x=1"))[0] == 400
+
+
+async def test_a_page_s_branches_are_told_what_an_rpc_is(shop: Any) -> None:
+    headers = {
+        "Authorization": "Bearer t",
+        "X-Request-Id": "r-1",
+        "Grpc-Metadata-Color": "red",
+        "Grpc-Metadata-Raw-Bin": "AQI=",
+        "Idempotency-Key": "k",
+        "Cookie": "secret",
+    }
+    status, _, _ = await shop.ask("GET", "/v1/orders/o-1/summary", headers=headers)
+    seen = shop.orders.metadata[-1]
+
+    assert status == 200
+    assert (seen["authorization"], seen["x-request-id"]) == ("Bearer t", "r-1")
+    assert (seen["color"], seen["raw-bin"]) == ("red", b"\x01\x02")
+    assert not {"cookie", "idempotency-key"} & seen.keys()
+
+
+async def test_a_page_takes_no_longer_than_it_is_given(shop: Any) -> None:
+    late = await shop.ask("GET", "/v1/orders/slow/summary", headers={"Grpc-Timeout": "50m"})
+    wrong = await shop.ask("GET", "/v1/orders/o-1/summary", headers={"Grpc-Timeout": "5x"})
+
+    assert (late[0], wrong[0]) == (504, 400)
