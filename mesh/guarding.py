@@ -22,12 +22,15 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
+from discovery.registry import Registry
+from mesh.attended import AttendedTask
 from mesh.call import Call, Idempotency, Method
 from mesh.column import Memory, column
 from mesh.drive import Wire, drive
 from mesh.errors import CallFailed, Code, MeshError, PolicyError
 from mesh.flow import Inner
 from mesh.policy.config import Policy, Rules
+from mesh.sources import PolicySource
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -48,21 +51,38 @@ class Guard:
 
     def __init__(
         self,
-        policy: Policy | None,
+        policy: Policy | PolicySource | None,
         name: str,
         *,
         idempotent: bool = False,
         classify: Classify = classify,
+        registry: Registry | str | None = None,
         memory: Memory | None = None,
     ) -> None:
         level = Idempotency.IDEMPOTENT if idempotent else Idempotency.UNKNOWN
         self._method = Method(name, idempotency=level)
         self._classify = classify
-        policy, memory = policy or Policy.production(), memory or Memory()
-        make = partial(column, memory=memory, clock=monotonic, rng=Random(), balanced=False)
-        self._once: Inner = make(unrepeated(policy))
-        self._flow: Inner = make(policy)
+        self._make = partial(
+            column, memory=memory or Memory(), clock=monotonic, rng=Random(), balanced=False
+        )
+        self._attended = AttendedTask("guard", policy, self.use, registry=registry)
+        self.use(self._attended.first)
         self._entered: dict[asyncio.Task[Any] | None, list[_Block]] = {}
+
+    def use(self, policy: Policy) -> None:
+        """Put a policy in force for the work that starts now."""
+        self.policy = policy
+        self._once: Inner = self._make(unrepeated(policy))
+        self._flow: Inner = self._make(policy)
+
+    @property
+    def policy_error(self) -> str:
+        """What is wrong with the newest policy of a file or key; "" when it is in force."""
+        return self._attended.error
+
+    async def aclose(self) -> None:
+        """Follow the policy's source no more; its last good policy stays in force."""
+        await self._attended.aclose()
 
     def __call__(self, work: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
         @wraps(work)
@@ -74,12 +94,14 @@ class Guard:
                 except Exception as error:
                     raise self._failure(error) from error
 
+            self._attend()
             reply: R = await self._drive(self._flow, attempt)
             return reply
 
         return guarded
 
     async def __aenter__(self) -> None:
+        self._attend()
         block = _Block(partial(self._drive, self._once))
         await block.enter()
         self._entered.setdefault(asyncio.current_task(), []).append(block)
@@ -95,6 +117,10 @@ class Guard:
         if not self._entered[task]:
             del self._entered[task]
         await block.leave(kind, error, traceback, self._failure)
+
+    def _attend(self) -> None:
+        if self._attended.changes:
+            self._attended.attend()
 
     async def _drive(self, flow: Inner, wire: Wire) -> Any:
         call = Call(self._method)
@@ -187,14 +213,27 @@ _MEMORIES: dict[str, Memory] = {}
 
 
 def guard(
-    policy: Policy | None = None,
+    policy: Policy | PolicySource | None = None,
     name: str = "",
     *,
     idempotent: bool = False,
     classify: Classify = classify,
+    registry: Registry | str | None = None,
 ) -> Guard:
-    """A guard for work of this name; all of one name in the process share what they learn."""
+    """
+    A guard for work of this name; all of one name in the process share what they learn.
+
+    A policy may come from a file or, with the `registry` (entered, or its URL), from a key.  Such a
+    guard is made once and kept: it follows its source from its first use until `aclose`.
+    """
     if not name:
         raise PolicyError("guard.name", name, "names no work to guard")
     memory = _MEMORIES.setdefault(name, Memory())
-    return Guard(policy, name, idempotent=idempotent, classify=classify, memory=memory)
+    return Guard(
+        policy,
+        name,
+        idempotent=idempotent,
+        classify=classify,
+        registry=registry,
+        memory=memory,
+    )

@@ -3,6 +3,7 @@ Policies that change while they are in force: read from a file, or from a key of
 
     mesh.Channel("orders", mesh.PolicyFile("/etc/mesh/orders.json"))
     mesh.Channel("orders", mesh.PolicyKey("mesh/policies/orders"))         Consul's KV store
+    mesh.guard(mesh.PolicyFile("/etc/mesh/legacy.json"), "legacy")         also interceptors
 
 A change is in force for the calls that start after it, within about a second for a file, at once
 for a key.  What makes no sense is refused whole: the last good policy stays, the log says once
@@ -42,8 +43,8 @@ class PolicySource(Protocol):
         """What a channel begins with; PolicyError when it cannot begin so."""
         ...
 
-    async def follow(self, registry: Registry, standing: Standing) -> None:
-        """Offer what there is and every change of it, for ever."""
+    async def follow(self, registry: Registry | None, standing: Standing) -> None:
+        """Offer what there is and every change of it, for ever; None where there is no registry."""
         ...
 
 
@@ -73,7 +74,7 @@ class PolicyFile:
         except PolicyError as error:
             raise PolicyError(f"{self.path}: {error.field}", error.value, error.why) from None
 
-    async def follow(self, registry: Registry, standing: Standing) -> None:
+    async def follow(self, registry: Registry | None, standing: Standing) -> None:
         last: bytes | str | None = None
         while True:
             found = await asyncio.to_thread(_read, self.path)
@@ -97,6 +98,9 @@ class PolicyKey:
     what somebody wrote into a store must not stop a fleet from starting.
     """
 
+    # Nobody can follow it without one: mesh.interceptors and mesh.guard must be given a registry.
+    needs_registry = True
+
     def __init__(self, key: str, default: Policy | None = None) -> None:
         self.key = key
         self._default = default
@@ -109,7 +113,7 @@ class PolicyKey:
     def first(self) -> Policy:
         return self._default or Policy.production()
 
-    async def follow(self, registry: Registry, standing: Standing) -> None:
+    async def follow(self, registry: Registry | None, standing: Standing) -> None:
         if not isinstance(registry, Keys):
             raise PolicyError("policy_key.key", self.key, "cannot be kept by this registry")
         async for value in registry.watch_key(self.key):
@@ -128,7 +132,7 @@ class Followed:
         use: Callable[[Policy], None],
         emit: Emit | None = None,
     ) -> None:
-        self._source = policy if isinstance(policy, PolicySource) else None
+        self.source = policy if isinstance(policy, PolicySource) else None
         self.first = policy.first() if isinstance(policy, PolicySource) else policy
         self._standing = Standing(self.first or Policy.production(), use, _logged(emit))
 
@@ -136,15 +140,15 @@ class Followed:
     def error(self) -> str:
         """Why the source's newest policy was refused; "" when it was not."""
         refused = self._standing.refused
-        return f"{self._source}: {refused}" if refused else ""
+        return f"{self.source}: {refused}" if refused else ""
 
     @asynccontextmanager
-    async def following(self, registry: Registry) -> AsyncIterator[None]:
+    async def following(self, registry: Registry | None) -> AsyncIterator[None]:
         """The source is followed inside the block."""
-        if self._source is None:
+        if self.source is None:
             yield
             return
-        task = asyncio.ensure_future(_keep_following(self._source, registry, self._standing))
+        task = asyncio.ensure_future(_keep_following(self.source, registry, self._standing))
         try:
             yield
         finally:
@@ -152,7 +156,9 @@ class Followed:
             await asyncio.wait([task])
 
 
-async def _keep_following(source: PolicySource, registry: Registry, standing: Standing) -> None:
+async def _keep_following(
+    source: PolicySource, registry: Registry | None, standing: Standing
+) -> None:
     while True:
         try:
             await source.follow(registry, standing)

@@ -3,6 +3,9 @@ The column on a grpc.aio channel of one's own: what a mesh channel does, less fi
 
     grpc.aio.insecure_channel(target, interceptors=mesh.interceptors(policy))
 
+    async with mesh.interceptors(mesh.PolicyFile(path)) as ours:          a policy that may change
+        async with grpc.aio.insecure_channel(target, interceptors=ours) as channel: ...
+
 The channel keeps its own connection, so nothing can be said of whether a failed attempt was
 processed: what may have side effects is not repeated.
 """
@@ -10,11 +13,13 @@ processed: what may have side effects is not repeated.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Self
 
 import grpc.aio
 
+from discovery.registry import Registry
+from mesh.attended import AttendedTask
 from mesh.call import Call, Kind
 from mesh.client import contract, wire
 from mesh.client.callables import new_call
@@ -24,23 +29,76 @@ from mesh.client.streams import UnaryStreamCall
 from mesh.client.writing import StreamStreamCall, StreamUnaryCall
 from mesh.column import Memory
 from mesh.policy.config import Policy
+from mesh.sources import PolicySource
 from mesh.telemetry.events import Emit
 
 
+class Interceptors(list[grpc.aio.ClientInterceptor]):
+    """
+    The interceptors of one channel; `async with` or `aclose` ends the following of their policy.
+
+    Only one from a file or key is followed, from the first call on; closed, the last good stays.
+    """
+
+    def __init__(self, target: _Target) -> None:
+        super().__init__(
+            [_UnaryUnary(target), _UnaryStream(target), _StreamUnary(target), _StreamStream(target)]
+        )
+        self._target = target
+
+    @property
+    def policy(self) -> Policy:
+        """What is in force."""
+        return self._target.policy
+
+    @property
+    def policy_error(self) -> str:
+        """What is wrong with the newest policy of a file or key; "" when it is in force."""
+        return self._target.attended.error
+
+    async def aclose(self) -> None:
+        """Follow the policy's source no more."""
+        await self._target.attended.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *why: object) -> None:
+        await self.aclose()
+
+
 def interceptors(
-    policy: Policy | None = None, *, emit: Emit | None = None
-) -> Sequence[grpc.aio.ClientInterceptor]:
-    """Interceptors for one channel, one for each kind of call; they share one memory."""
-    target = _Target(policy, emit)
-    return [_UnaryUnary(target), _UnaryStream(target), _StreamUnary(target), _StreamStream(target)]
+    policy: Policy | PolicySource | None = None,
+    *,
+    registry: Registry | str | None = None,
+    emit: Emit | None = None,
+) -> Interceptors:
+    """
+    Interceptors for one channel, one for each kind of call; they share one memory.
+
+    A policy may come from a file or, with the `registry` (entered, or its URL), from a key.
+    """
+    return Interceptors(_Target(policy, registry, emit))
 
 
 class _Target:
     """The one server behind the channel, as the calls on it see it."""
 
-    def __init__(self, policy: Policy | None, emit: Emit | None) -> None:
+    def __init__(
+        self,
+        policy: Policy | PolicySource | None,
+        registry: Registry | str | None,
+        emit: Emit | None,
+    ) -> None:
         self.active: set[Any] = set()
-        self.flow = flows(policy, Memory(), emit=emit, balanced=False)
+        self._memory, self._emit = Memory(), emit
+        self.attended = AttendedTask("interceptors", policy, self.use, registry=registry, emit=emit)
+        self.use(self.attended.first)
+
+    def use(self, policy: Policy) -> None:
+        """Put a policy in force for the calls that start now."""
+        self.policy = policy
+        self.flow = flows(policy, self._memory, emit=self._emit, balanced=False)
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -57,6 +115,8 @@ class _Method:
     serializer = None
 
     def __init__(self, target: _Target, continuation: Any, details: Any) -> None:
+        if target.attended.changes:
+            target.attended.attend()
         self.channel = target
         self._continuation = continuation
         self._details = details

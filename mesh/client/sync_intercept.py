@@ -11,10 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self, cast
 
 import grpc
 
+from discovery.registry import Registry
+from mesh.attended import AttendedThread
 from mesh.call import Call, Kind
 from mesh.client import contract, status, wire
 from mesh.client.callables import new_call
@@ -26,12 +28,54 @@ from mesh.drive import Blocking
 from mesh.errors import MeshError
 from mesh.flow import Signal
 from mesh.policy.config import Policy
+from mesh.sources import PolicySource
 from mesh.telemetry.events import Emit
 
 
-def sync_interceptors(policy: Policy | None = None, *, emit: Emit | None = None) -> tuple[Any, ...]:
-    """Interceptors for one channel; they share one memory."""
-    return (_Interceptor(policy, emit),)
+class SyncInterceptors(tuple[Any, ...]):
+    """
+    The interceptors of one channel; `with` or `close` ends the following of their policy.
+
+    Only one from a file or key is followed, from the first call on, by a thread; closed, the last
+    good one stays.
+    """
+
+    __slots__ = ()
+
+    @property
+    def policy(self) -> Policy:
+        """What is in force."""
+        return cast("Policy", self[0].policy)
+
+    @property
+    def policy_error(self) -> str:
+        """What is wrong with the newest policy of a file or key; "" when it is in force."""
+        return cast("str", self[0].attended.error)
+
+    def close(self) -> None:
+        """Follow the policy's source no more."""
+        self[0].attended.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *why: object) -> None:
+        self.close()
+
+
+def sync_interceptors(
+    policy: Policy | PolicySource | None = None,
+    *,
+    registry: Registry | str | None = None,
+    emit: Emit | None = None,
+) -> SyncInterceptors:
+    """
+    Interceptors for one channel; they share one memory.
+
+    A policy may come from a file or, with the `registry`, from a key.  A registry is best given by
+    its URL: the thread that follows the key has an event loop of its own.
+    """
+    return SyncInterceptors((_Interceptor(policy, registry, emit),))
 
 
 class _Details(NamedTuple):
@@ -47,6 +91,9 @@ class _Method:
     """The rest of the channel's interceptors, as a method to begin attempts on."""
 
     def __init__(self, channel: _Interceptor, continuation: Any, details: Any) -> None:
+        if channel.attended.changes:
+            with channel.driver.lock:
+                channel.attended.attend()
         self.channel = channel
         self._continuation = continuation
         self._details = details
@@ -80,10 +127,25 @@ class _Interceptor(
 ):
     """All four kinds of calls on the one server behind the channel."""
 
-    def __init__(self, policy: Policy | None, emit: Emit | None) -> None:
+    def __init__(
+        self,
+        policy: Policy | PolicySource | None,
+        registry: Registry | str | None,
+        emit: Emit | None,
+    ) -> None:
         self.active: set[Any] = set()
         self.driver = Blocking()
-        self.flow = flows(policy, Memory(), emit=emit, balanced=False)
+        self._memory, self._emit = Memory(), emit
+        self.attended = AttendedThread(
+            "sync_interceptors", policy, self.use, registry=registry, emit=emit
+        )
+        self.use(self.attended.first)
+
+    def use(self, policy: Policy) -> None:
+        """Put a policy in force for the calls that start now."""
+        with self.driver.lock:
+            self.policy = policy
+            self.flow = flows(policy, self._memory, emit=self._emit, balanced=False)
 
     def intercept_unary_unary(
         self, continuation: Any, client_call_details: Any, request: Any
