@@ -3,7 +3,7 @@
 from hypothesis import HealthCheck, settings
 
 # On a busy host an example takes as long as it takes, and so does making one: by hypothesis' own
-# clocks (0.2 s an example, a second for the first ones) a property fails now and then without fault.
+# clocks (0.2 s an example, a second for the first) a property fails now and then without fault.
 settings.register_profile(
     "house", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
 )

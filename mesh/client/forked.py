@@ -2,7 +2,9 @@
 A process that forks: its open channels stay its own, and a child that calls on one is told so.
 
 gRPC's threads do not live on in a child, so a call there would wait for ever; a channel that the
-child opens itself is another matter (GRPC_ENABLE_FORK_SUPPORT=1, see grpc's own words on fork).
+child opens itself is another matter (see grpc's own words on fork).  C-core's handlers of a fork do
+half their work when another thread is in the core just then, and a thread of theirs may then crash
+the child: with GRPC_ENABLE_FORK_SUPPORT=false nothing of gRPC runs there.
 """
 
 from __future__ import annotations

@@ -46,6 +46,8 @@ class Drain:
     # A registry that does not answer must not hold up the stop; its check will find us gone.  It is
     # long because leaving is done only when the servers behind the agent have heard of it too.
     deregister: float = 8.0
+    # For gRPC, to stop once everything is cancelled: no stop waits for ever.
+    cut: float = 2.0
 
 
 class Leaving(Protocol):
@@ -79,8 +81,10 @@ async def drain(
     await _within(rule.grace + 1.0, asyncio.shield(stopping), hurry)
     ending.cancel()
     if not stopping.done():
-        await server.stop(0)
-    await stopping
+        cutting = asyncio.ensure_future(server.stop(0))
+        await asyncio.wait({stopping, cutting}, timeout=rule.cut)
+    if not stopping.done():
+        logger.warning("leaving: gRPC did not stop in time; what it still does is left behind")
 
 
 async def _within(seconds: float, work: Awaitable[object], hurry: asyncio.Event) -> None:
