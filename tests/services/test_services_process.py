@@ -2,6 +2,7 @@
 
 import pytest
 
+from mesh.identity import Caller
 from services.process import main, read
 
 
@@ -40,6 +41,32 @@ def test_wrong_usage_is_one_line_and_exit_2(arguments, said, capsys):
     assert error.startswith("orders: ")
     assert error.count("\n") == 1
     assert said in error
+
+
+def test_one_setting_has_the_process_ask_who_calls(tmp_path):
+    secrets = tmp_path / "secrets"
+    secrets.write_text("# ours\n0123456789abcdef0123456789abcdef\n")
+
+    asks = read(
+        "orders", [], {"MESH_IDENTITY_KEY": str(secrets), "SHOP_STAFF": "user:ada, key:till"}
+    ).access
+
+    assert asks.seal is not None
+    assert asks.seal.heard(asks.saying("orders", "zoë")()) == Caller("service:orders", "zo%C3%AB")
+    assert asks.staff == {"user:ada", "key:till"}
+    assert len(asks.interceptors()) == 1
+    assert read("orders", [], {}).access.interceptors() == []
+
+
+@pytest.mark.parametrize("setting", ["MESH_IDENTITY_KEY", "MESH_JWKS"])
+def test_a_rule_that_cannot_be_read_is_one_line_and_exit_2(setting, tmp_path, capsys):
+    with pytest.raises(SystemExit) as left:
+        read("orders", [], {setting: str(tmp_path / "none")})
+
+    error = capsys.readouterr().err
+    assert left.value.code == 2
+    assert error.startswith(f"orders: {setting}: {tmp_path}/none: ")
+    assert error.count("\n") == 1
 
 
 def test_what_keeps_a_process_from_serving_is_one_line_and_exit_2(capsys, monkeypatch, tmp_path):
