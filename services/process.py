@@ -5,6 +5,7 @@ The frame around every service process: arguments, environment, one clear line w
 
     DATABASE_URL                       its database; default sqlite:///.demo/<service>.db
     MESH_REGISTRY, CONSUL_HTTP_ADDR    its registry; default consul://127.0.0.1:8500
+    MESH_METRICS                       PORT or HOST:PORT for its /metrics; none unless told
     MESH_IDENTITY_KEY                  a file of secrets: who calls has to be proven; see access.py
     MESH_JWKS, MESH_JWT_ISSUER, MESH_JWT_AUDIENCE   then, whose bearer tokens prove it as well
     SHOP_STAFF                         then, who may see and do all, such as user:ada,key:till
@@ -50,6 +51,8 @@ class Process:
     slot: int
     database: str
     access: Access = OPEN
+    # Where its figures are shown.
+    metrics: tuple[str, int] | None = None
     serving: bool = False
 
     @property
@@ -98,7 +101,11 @@ def read(service: str, arguments: Sequence[str], environment: Mapping[str, str])
         access = Access.from_environment(environment)
     except IdentityError as error:
         sys.exit(_say(service, str(error)))
-    return Process(service, told.host, told.port, told.instance, database, access)
+    try:
+        metrics = _metrics(environment.get("MESH_METRICS") or "")
+    except argparse.ArgumentTypeError as error:
+        sys.exit(_say(service, f"MESH_METRICS: {error}"))
+    return Process(service, told.host, told.port, told.instance, database, access, metrics)
 
 
 async def _serve(serve: Serve, process: Process) -> None:
@@ -132,6 +139,11 @@ def _port(text: str) -> int:
     if port > 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is not a port")
     return port
+
+
+def _metrics(text: str) -> tuple[str, int] | None:
+    host, _, port = text.rpartition(":")
+    return (host.strip("[]") or "127.0.0.1", _port(port)) if text else None
 
 
 def _slot(text: str) -> int:

@@ -34,8 +34,10 @@ from mesh.server.health import MAX_WATCHES, Health
 from mesh.server.intercept import Serving
 from mesh.server.limits import Limits
 from mesh.server.listing import CALLED, Listing
+from mesh.server.measuring import Measuring
 from mesh.server.reflection import Files, Reflection
 from mesh.server.validate import checker
+from mesh.telemetry.figures import Figures
 
 DEFAULT_LIMITS = Limits()
 # Health watches, reflection streams and calls being refused just now.
@@ -50,6 +52,7 @@ class Server:
     `registry` has been entered by the caller; without one `run` takes the environment's and
     `serving` registers nowhere.  `interceptors` run inside the mesh's own, in their order.
     `descriptors` is a FileDescriptorSet file with source info, so that reflection has comments.
+    `figures` are told what is served (mesh.server.measuring); without any nothing is counted.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class Server:
         limits: Limits = DEFAULT_LIMITS,
         validate: bool = True,
         descriptors: str | Path | None = None,
+        figures: Figures | None = None,
     ) -> None:
         self.name = name
         self.limits = limits
@@ -70,6 +74,7 @@ class Server:
         self._interceptors = tuple(interceptors)
         self._check = checker() if validate else None
         self._files = Files(descriptors)
+        self._figures = figures
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()
 
@@ -92,9 +97,12 @@ class Server:
         drain_seconds: float = 2.0,
         grace: float = 5.0,
         started: Callable[[str], None] | None = None,
+        metrics: tuple[str, int] | None = None,
     ) -> None:
         """
         Serve until SIGTERM, SIGINT or `shutdown()`, then drain; a second signal stops at once.
+
+        `metrics` is the host and port at which its figures are shown to Prometheus, until the end.
 
         `started` is told the address once the server listens and is registered.  What it is
         registered with, `instance` to `weight`, is explained in listing.py.
@@ -115,6 +123,12 @@ class Server:
             if registry is None:
                 registry = await stack.enter_async_context(discovery.from_environment())
             stack.enter_context(self._signals())
+            if metrics is not None:
+                # It needs an HTTP server, which few processes of a service do.
+                from mesh.telemetry.endpoint import exposing  # noqa: PLC0415
+
+                self._figures = self._figures or Figures()
+                await stack.enter_async_context(exposing(self._figures, *metrics))
             address = await stack.enter_async_context(
                 self._serving(registry, rule, host, port, listing)
             )
@@ -196,7 +210,7 @@ class Server:
     def _build(self, health: Health, serving: Serving, pool: ThreadPoolExecutor) -> grpc.aio.Server:
         server = grpc.aio.server(
             handlers=self._contract.generic_handlers(pool),
-            interceptors=(serving, *self._interceptors),
+            interceptors=(*self._measuring(), serving, *self._interceptors),
             options=self.limits.options(),
             # Ours counts exactly and spares health checks; gRPC's own is the wall behind it.
             maximum_concurrent_rpcs=self.limits.maximum_concurrent_rpcs + HEADROOM,
@@ -205,6 +219,9 @@ class Server:
         reflection = Reflection((*self.services, HEALTH), self._files)
         server.add_generic_rpc_handlers(tuple(reflection.handlers()))
         return server
+
+    def _measuring(self) -> tuple[Measuring, ...]:
+        return () if self._figures is None else (Measuring(self._figures),)
 
     @contextmanager
     def _signals(self) -> Iterator[None]:

@@ -64,5 +64,9 @@ async def serve(process: Process) -> None:
         notifications(database, orders, registry, access=process.access) as server,
     ):
         await server.run(
-            process.host, process.port, instance=process.instance, started=process.ready
+            process.host,
+            process.port,
+            instance=process.instance,
+            started=process.ready,
+            metrics=process.metrics,
         )

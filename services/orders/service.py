@@ -90,5 +90,9 @@ async def serve(process: Process) -> None:
         ) as server,
     ):
         await server.run(
-            process.host, process.port, instance=process.instance, started=process.ready
+            process.host,
+            process.port,
+            instance=process.instance,
+            started=process.ready,
+            metrics=process.metrics,
         )

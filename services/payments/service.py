@@ -48,5 +48,9 @@ async def serve(process: Process) -> None:
         payments(database, registry, access=process.access) as server,
     ):
         await server.run(
-            process.host, process.port, instance=process.instance, started=process.ready
+            process.host,
+            process.port,
+            instance=process.instance,
+            started=process.ready,
+            metrics=process.metrics,
         )

@@ -88,3 +88,25 @@ def test_an_error_while_serving_is_not_disguised(monkeypatch, tmp_path):
 
     with pytest.raises(OSError, match="Input/output"):
         main("orders", breaking, [])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", None),
+        ("9464", ("127.0.0.1", 9464)),
+        ("0.0.0.0:9464", ("0.0.0.0", 9464)),
+        ("[::1]:0", ("::1", 0)),
+    ],
+)
+def test_figures_are_shown_where_it_is_told(text, expected):
+    assert read("orders", [], {"MESH_METRICS": text}).metrics == expected
+
+
+@pytest.mark.parametrize("text", ["x", "127.0.0.1:", "127.0.0.1:99999", "127.0.0.1"])
+def test_a_place_for_figures_that_is_none_is_one_line_and_exit_2(text, capsys):
+    with pytest.raises(SystemExit) as caught:
+        read("orders", [], {"MESH_METRICS": text})
+
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.startswith("orders: MESH_METRICS: ")
