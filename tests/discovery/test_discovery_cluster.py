@@ -27,7 +27,9 @@ from .grounds import AGENT, SERVERS
 pytestmark = pytest.mark.filterwarnings("default:no network namespaces")
 
 RATE = 150.0
-PATIENCE_SECONDS = 45.0
+# On loopback a member that is cut off still takes bytes: Consul's own keepalive finds it out, after
+# 30 s and 10 more, until when an agent may ask it for somebody new.
+PATIENCE_SECONDS = 90.0
 AWAY_SECONDS = 60.0
 METHOD = "/grpc.health.v1.Health/Check"
 
@@ -39,27 +41,39 @@ def server(host: str, registry: Registry) -> AbstractAsyncContextManager[str]:
 
 
 class Load:
-    """150 calls a second; a call that fails is a line in `failed`."""
+    """
+    150 calls a second; a call that fails is a line in `failed`.
+
+    The line says when, and how late this process was by then: where others leave it no time to
+    call, calls fail of that.
+    """
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._ask: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(METHOD)
         self.count = 0
         self.failed: list[str] = []
+        self._begun = asyncio.get_running_loop().time()
 
     async def run(self) -> None:
-        loop = asyncio.get_running_loop()
-        begun = loop.time()
+        self._begun = asyncio.get_running_loop().time()
         async with asyncio.TaskGroup() as calls:
             while True:
                 calls.create_task(self._call())
                 self.count += 1
-                await asyncio.sleep(max(0.0, begun + self.count / RATE - loop.time()))
+                await asyncio.sleep(max(0.0, -self._late()))
+
+    def _late(self) -> float:
+        """Seconds that the next call should have been sent ago."""
+        return asyncio.get_running_loop().time() - self._begun - self.count / RATE
 
     async def _call(self) -> None:
         try:
             await self._ask(b"", timeout=3.0)
         except grpc.aio.AioRpcError as error:
-            self.failed.append(f"{error.code().name}: {error.details()}")
+            when = asyncio.get_running_loop().time() - self._begun
+            late = max(0.0, self._late())
+            what = f"{error.code().name}: {error.details()}"
+            self.failed.append(f"after {when:.1f} s, {late:.1f} s late: {what}")
 
 
 class Town:
@@ -108,7 +122,7 @@ async def town(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 async def test_a_killed_leader_fails_no_call(town: Town) -> None:
     leader = await town.cluster.leader()
     await town.cluster.kill(leader)
@@ -122,7 +136,7 @@ async def test_a_killed_leader_fails_no_call(town: Town) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("town", ["namespaces", "loopback"], indirect=True)
 async def test_a_minority_that_is_cut_off_fails_no_call(town: Town) -> None:
     """Our agent and one server on this side, the other two on no side: nobody can lead."""
@@ -140,7 +154,7 @@ async def test_a_minority_that_is_cut_off_fails_no_call(town: Town) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(400)
 async def test_an_agent_that_is_gone_for_a_minute_and_back_empty_fails_no_call(town: Town) -> None:
     await town.cluster.kill(AGENT)
     await asyncio.sleep(AWAY_SECONDS)
