@@ -95,6 +95,32 @@ async def test_a_service_killed_at_any_write_leaves_a_shop_that_agrees():
     assert sum(result.reached for result in results) > SIZE * 0.8
 
 
+# In the middle of each life, where nobody needs to count first.
+ALWAYS = (
+    Point("bought", "payments", table_of(("pwrite64", 60))),
+    Point("declined", "inventory", table_of(("pwrite64", 70))),
+    Point("cancelled", "orders", table_of(("pwrite64", 140), ("pwrite64", 20))),
+)
+
+
+@pytest.mark.timeout(180)
+async def test_each_service_may_be_killed_in_the_middle_of_an_order():
+    try:
+        strace = await asyncio.to_thread(parts.ensure, "strace")
+    except parts.Unavailable as why:
+        pytest.skip(f"strace: {why}")
+    logging.disable(logging.CRITICAL)
+    try:
+        results = await asyncio.gather(*(run(strace, point) for point in ALWAYS))
+    finally:
+        logging.disable(logging.NOTSET)
+
+    assert [f"{each.point}: {each.wrong}" for each in results if each.wrong] == []
+    assert all(result.reached for result in results)
+    # The third may be confirmed before its customer can change their mind.
+    assert [result.outcome for result in results[:2]] == ["CONFIRMED", "CANCELLED"]
+
+
 async def test_a_point_without_a_kill_is_a_story_told_in_peace():
     try:
         strace = await asyncio.to_thread(parts.ensure, "strace")
