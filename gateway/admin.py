@@ -54,6 +54,8 @@ class Admin:
 
     def __init__(self, catalog: Callable[[], Catalog], config: Mapping[str, Any]) -> None:
         self.stopping = asyncio.Event()
+        self.silent = asyncio.Event()
+        self.silent.set()
         # Whether it listens on a loopback address.
         self.loopback = True
         self._catalog = catalog

@@ -68,12 +68,15 @@ class App:
         self.stopping = asyncio.Event()
         self.idle = asyncio.Event()
         self.idle.set()
+        self.silent = asyncio.Event()
+        self.silent.set()
         # Where "/" leads; set once the admin port is known.
         self.admin_url = ""
         # What counts the answers, if anything does.
         self.metrics: GatewayMetrics | None = None
         self._serving = 0
         self._streams = 0
+        self._sockets = 0
         self._own = {
             "/": self._root,
             "/healthz": self._healthz,
@@ -137,6 +140,16 @@ class App:
         return within
 
     async def _socket(self, exchange: Exchange, receive: Receive, send: Send) -> None:
+        self._sockets += 1
+        self.silent.clear()
+        try:
+            await self._conversation(exchange, receive, send)
+        finally:
+            self._sockets -= 1
+            if not self._sockets:
+                self.silent.set()
+
+    async def _conversation(self, exchange: Exchange, receive: Receive, send: Send) -> None:
         await receive()  # websocket.connect
 
         async def open_socket(exchange: Exchange) -> Answer:

@@ -29,12 +29,11 @@ from granian.server.embed import Server
 BACKLOG = 512
 # ms: who takes longer over its request's head is closed.
 HEAD_MILLISECONDS = 10_000
-# ms: who reads nothing of an answer for so long is closed, by the kernel; what is written is in the
-# server's buffers by then, and nobody else waits for it.
-UNREAD_MILLISECONDS = 10_000
 # Request line and headers; what is over it is 431 or 414 before any Python runs.
 HEAD_BYTES = 64 * 1024
 UNREAD_SECONDS = 10.0
+# How long WebSockets may take to say goodbye once serving ends.
+SOCKETS_SECONDS = 1.0
 # How long granian's threads may take to end after it has.
 THREADS_SECONDS = 2.0
 THREADS = Path("/proc/self/task")
@@ -47,6 +46,8 @@ class Application(Protocol):
     """What is served: an ASGI application that hears when serving ends."""
 
     stopping: asyncio.Event
+    # Set while no WebSocket is open.
+    silent: asyncio.Event
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None: ...
 
@@ -61,8 +62,6 @@ def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
     listening = socket.socket(family, socket.SOCK_STREAM)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if hasattr(socket, "TCP_USER_TIMEOUT"):  # connections inherit it
-            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_MILLISECONDS)
         if shared:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listening.bind((host, port))
@@ -144,6 +143,9 @@ async def serve_http(
         yield
     finally:
         app.stopping.set()
+        with suppress(TimeoutError):  # a server that stops sends no more close frames
+            async with asyncio.timeout(SOCKETS_SECONDS):
+                await app.silent.wait()
         listening.close()
         server.stop()
         await asyncio.wait([serving], timeout=2.0)

@@ -88,3 +88,32 @@ async def test_a_page_of_another_origin_opens_no_socket_unless_cors_lets_it(
         }
         async with http.get(url + PATH, headers=headers) as response:
             assert response.status == (101 if opened else 403)
+
+
+async def test_a_message_over_the_limit_closes_the_socket_with_1009(shop: Any) -> None:
+    async with shop.http.ws_connect(shop.url + PATH) as socket:
+        await socket.send_json({"customerId": "x" * (4 * 1024 * 1024)})
+        message = await asyncio.wait_for(socket.receive(), 20)
+
+        assert (message.type, socket.close_code) == (aiohttp.WSMsgType.CLOSE, 1009)
+
+
+async def test_a_stopping_gateway_closes_its_sockets_and_says_so(
+    request: pytest.FixtureRequest,
+) -> None:
+    notifications = Notifications()
+    async with (
+        discovery.connect(f"memory://{request.node.nodeid}") as registry,
+        running(registry, "notifications", notifications),
+        aiohttp.ClientSession() as http,
+    ):
+        async with serving(registry) as (gateway, url, _):
+            await until(lambda: gateway.app.catalog.ready)
+            socket = await http.ws_connect(url + PATH)
+            await socket.send_json({"customerId": "a"})
+            await asyncio.wait_for(socket.receive_json(), 5)
+        message = await asyncio.wait_for(socket.receive(), 5)
+        await asyncio.wait_for(notifications.left.wait(), 5)
+
+    assert (message.type, message.data) == (aiohttp.WSMsgType.CLOSE, 4014)
+    assert message.extra == "the gateway is stopping"
