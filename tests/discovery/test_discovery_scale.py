@@ -57,6 +57,28 @@ async def test_the_agent_prints_again_what_has_changed(agent: Agent) -> None:
     assert len(msgspec.json.decode(changed)) == COUNT - 1
 
 
+async def test_watchers_of_one_service_are_told_by_one_printing(agent: Agent) -> None:
+    handler = agent.routes()["/v1/health/service/"]["GET"]
+
+    def orders() -> bytes:
+        answer = handler(Request("GET", "/v1/health/service/orders", Query(), {}, rest="orders"))
+        assert isinstance(answer, Response)
+        return answer.body
+
+    register(agent, 0)
+    register(agent, 1)
+    first = orders()
+    record = agent.catalog.services[agent.node.name, "o0000"]
+    record.shown = None
+    again = orders()
+    # Renamed, as Consul has it, an instance leaves the index of its old service alone.
+    agent.local.register(ServiceDefinition("o0001", "payments", "10.0.0.1", 1), replace_checks=True)
+
+    assert first == again
+    assert record.shown is None
+    assert [entry["Service"]["ID"] for entry in msgspec.json.decode(orders())] == ["o0000"]
+
+
 async def test_a_change_of_the_node_is_a_change_of_all(agent: Agent) -> None:
     for number in range(5):
         register(agent, number)
