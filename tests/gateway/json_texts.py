@@ -8,7 +8,7 @@ from typing import Any
 
 from gateway.plan import is_map
 from tests.gateway import kitchen
-from tests.gateway.random_messages import DESCRIPTOR, F, fill
+from tests.gateway.random_messages import DESCRIPTOR, F
 
 KINDS = {getattr(F, f"TYPE_{kind.upper()}"): kind for kind in kitchen.SCALARS}
 NUMBERS = [
@@ -215,8 +215,3 @@ def mutated(rng: random.Random, raw: bytes) -> bytes:
             raw[:at] + raw[at : at + 9] + raw[at:],
         ]
     )
-
-
-def honest(rng: random.Random, new: Any) -> Any:
-    """A message whose JSON no mutation has touched."""
-    return fill(rng, new())

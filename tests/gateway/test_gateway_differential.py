@@ -30,13 +30,13 @@ def test_each_difference_is_one(row: Difference) -> None:
     assert compare(row.example) == row.said
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=1000, deadline=None)
 @given(st.integers(0, 2**60))
 def test_texts_that_are_nearly_json_are_read_alike_or_differ_as_the_table_says(seed: int) -> None:
     compare(text(random.Random(seed)))
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=40) | st.text(max_size=40).map(lambda t: t.encode("utf-8", "ignore")))
 @example(b"\xff")
 @example(b'{"stringOne": "\xc3"}')
