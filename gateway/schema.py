@@ -143,7 +143,10 @@ class Schemas:
             schema = self.of_value(contract, field, use, rule)
         if use is Use.INPUT and not needed(field, rule) and not _in_oneof(field):
             schema = _nullable(schema)
-        if comment := contract.comment(field.full_name):
+        comment = contract.comment(field.full_name)
+        if use is not Use.REPLY:  # a rule in CEL has words of its own, understood here or not
+            comment = "\n".join([*filter(None, [comment]), *_messages(field)])
+        if comment:
             schema["description"] = comment
         if output_only(field):
             schema["readOnly"] = True
@@ -168,6 +171,10 @@ def rule_of(field: Any) -> Allowed:
     for expression in (*(each.expression for each in rules.cel), *rules.cel_expression):
         rule = rule.and_(cel.understood(expression))
     return rule
+
+
+def _messages(field: Any) -> list[str]:
+    return [f"It {each.message}." for each in rules_of(field).cel if each.message]
 
 
 def behavior(field: Any) -> list[int]:

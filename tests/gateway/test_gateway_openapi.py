@@ -65,6 +65,11 @@ def test_a_contract_with_source_info_is_documented_by_its_comments(contract: Any
     assert order["properties"]["status"]["readOnly"]
     assert sent["required"] == ["customerId", "items"]
     assert "note" in order["required"], "what has no presence is always printed"
+    product = document["components"]["schemas"]["shop.inventory.v1.Product-Input"]
+    price = product["properties"]["price"]
+    assert price["description"].endswith("and nanos of 0 to 999999999.")
+    assert price["properties"]["currencyCode"] == {"type": "string", "pattern": "^[A-Z]{3}$"}
+    assert price["properties"]["nanos"]["anyOf"][0]["minimum"] == 0
     assert sent["properties"]["customerId"] | {"description": ""} == {
         "type": "string",
         "minLength": 1,
