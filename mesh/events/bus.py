@@ -6,6 +6,10 @@ A bus carries events from one outbox to any number of groups of consumers.
 The feed needs no bus and no broker; each adapter here needs one, and an extra.  What all of them
 promise, and one test class holds: nothing that was published is lost, each group has each event at
 least once, and the events of one aggregate in their order; members of a group share the work.
+
+A broker that keeps a log (Kafka, JetStream) has a new group begin with the oldest event it keeps.
+One that keeps queues (RabbitMQ, SQS) keeps for the groups that are declared; while there is none it
+refuses (Unheard), so that events wait in the outbox for the first group, whoever starts first.
 """
 
 from __future__ import annotations
@@ -19,18 +23,31 @@ from mesh.events.event import Event
 # Takes events in; what it raises has them delivered again.
 Take = Callable[[Sequence[Event]], Awaitable[None]]
 
+# A broker that keeps a log keeps an event for as long as an outbox does, in seconds; what waits in
+# a group's queue is kept until it is taken, or as long as the broker can.
+RETENTION_SECONDS = 7 * 24 * 3600.0
+# Makers of a connection wait no longer, in seconds.
+CONNECT_SECONDS = 3.0
+
 
 class Bus(Protocol):
-    """A connection to a broker, made when it is entered and again whenever it is lost."""
+    """
+    A connection to a broker, made when it is entered and again whenever it is lost.
+
+    `topics` are the aggregates that a group wants; a broker that can't tell them apart brings all.
+    """
 
     async def __aenter__(self) -> Self: ...
 
     async def __aexit__(self, *reason: object) -> None: ...
 
+    async def declare(self, source: str, group: str, topics: Sequence[str]) -> None:
+        """Have the group be: from here on every event is kept for it, whoever of it is there."""
+
     async def publish(self, source: str, events: Sequence[Event]) -> None:
         """Hand events over; they are the broker's when this returns.  BusError: perhaps not all."""
 
-    async def consume(self, source: str, group: str, take: Take) -> NoReturn:
+    async def consume(self, source: str, group: str, topics: Sequence[str], take: Take) -> NoReturn:
         """Have `take` see every event of `source` that is this member's of `group`, for ever."""
 
 
@@ -44,3 +61,14 @@ class BusError(MeshError):
         super().__init__(f"{bus}: {cause}")
         self.bus = bus
         self.cause = cause
+
+
+class Unheard(BusError):
+    """No group is declared for this source yet, and the broker keeps events for groups only."""
+
+    reason = "BUS_UNHEARD"
+
+    def __init__(self, bus: str, source: str) -> None:
+        super().__init__(
+            bus, f"nobody subscribes to the events of {source}: they wait for who does"
+        )

@@ -5,17 +5,18 @@ NATS JetStream as a bus: one stream a source, its events spread over partitions 
 
 A consumer has one message on its way at a time (max_ack_pending), so a partition is in order
 whichever members fetch it, also when a message comes again.  A publication that is repeated within
-the duplicate window is known by its event id.  JetStream keeps streams in files, and has written
-what it acknowledged to them, which is not to say synced: a power cut can cost a single server some.
+the duplicate window is known by its event id.  What is no event goes to dead.<source>.<group>.
+JetStream keeps streams in files, and has written what it acknowledged to them, which is not to say
+synced: a power cut can cost a single server some.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from random import Random
 from typing import Any, NoReturn, Self
 
 import nats
@@ -23,20 +24,20 @@ from nats.errors import Error
 from nats.errors import TimeoutError as NatsTimeout
 from nats.js.api import ConsumerConfig, StreamConfig
 
-from mesh.events.bus import BusError, Take
-from mesh.events.envelope import headers, opened, partition
+from mesh.events.bus import RETENTION_SECONDS, BusError, Take
+from mesh.events.envelope import Unreadable, headers, opened, partition, word
 from mesh.events.event import Event
+from mesh.events.lanes import in_lanes
+from mesh.events.taking import hold
+from mesh.events.url import without_password
 
 logger = logging.getLogger("mesh.events")
 
 PARTITIONS = 8
-# The broker keeps events as long as an outbox does, and knows repeated ones for so long; seconds.
-RETENTION_SECONDS = 7 * 24 * 3600.0
+# The broker knows repeated events for so long, in seconds.
 DUPLICATE_SECONDS = 120.0
-# A message is somebody else's when it wasn't acknowledged for this long, in seconds.
+# A message is somebody else's when nothing was heard of it for this long, in seconds.
 ACK_SECONDS = 5.0
-# What could not be taken comes again after this long, in seconds.
-AGAIN_SECONDS = 0.2
 # One publication, one look for messages, one way to the broker take no longer, in seconds.
 PUBLISH_SECONDS = 1.0
 FETCH_SECONDS = 5.0
@@ -46,10 +47,13 @@ CONNECT_SECONDS = 2.0
 class NatsBus:
     """A Bus on nats://[user:password@]host[:port]."""
 
-    def __init__(self, url: str, *, partitions: int = PARTITIONS) -> None:
+    def __init__(
+        self, url: str, *, partitions: int = PARTITIONS, rng: Random | None = None
+    ) -> None:
         self._url = url
-        self._name = re.sub(r"//[^/]*@", "//", url)
+        self._name = without_password(url)
         self._partitions = partitions
+        self._rng = rng or Random()
         self._streams: set[str] = set()
 
     async def __aenter__(self) -> Self:
@@ -70,15 +74,15 @@ class NatsBus:
         with suppress(Error, OSError):
             await self._connection.close()
 
+    async def declare(self, source: str, group: str, topics: Sequence[str]) -> None:
+        await self._ensure(source)
+
     async def publish(self, source: str, events: Sequence[Event]) -> None:
         await self._ensure(source)
-        lines: dict[int, list[Event]] = {}
-        for event in events:
-            lines.setdefault(partition(event, self._partitions), []).append(event)
         with self._translated():
-            await asyncio.gather(*(self._publish(source, *line) for line in lines.items()))
+            await in_lanes(events, lambda event: self._publish(source, event))
 
-    async def consume(self, source: str, group: str, take: Take) -> NoReturn:
+    async def consume(self, source: str, group: str, topics: Sequence[str], take: Take) -> NoReturn:
         await self._ensure(source)
         with self._translated():
             try:
@@ -89,20 +93,18 @@ class NatsBus:
                 raise failed.exceptions[0] from None
         raise AssertionError("partitions are consumed until the task is cancelled")
 
-    async def _publish(self, source: str, number: int, events: Sequence[Event]) -> None:
-        """One after another: none is the broker's before the one before it is."""
-        for event in events:
-            await self._jetstream.publish(
-                _subject(source, number),
-                event.payload,
-                timeout=PUBLISH_SECONDS,
-                headers={**headers(event), "Nats-Msg-Id": event.event_id},
-            )
+    async def _publish(self, source: str, event: Event) -> None:
+        await self._jetstream.publish(
+            _subject(source, partition(event, self._partitions)),
+            event.payload,
+            timeout=PUBLISH_SECONDS,
+            headers={**headers(event), "Nats-Msg-Id": event.event_id},
+        )
 
     async def _consume(self, source: str, group: str, number: int, take: Take) -> None:
         subscription = await self._jetstream.pull_subscribe(
             _subject(source, number),
-            durable=f"{_word(group)}-{number}",
+            durable=f"{word(group)}-{number}",
             stream=_stream(source),
             config=ConsumerConfig(ack_wait=ACK_SECONDS, max_ack_pending=1),
         )
@@ -110,10 +112,28 @@ class NatsBus:
             while True:
                 with suppress(NatsTimeout):
                     for message in await subscription.fetch(1, timeout=FETCH_SECONDS):
-                        await _handle(message, take)
+                        await self._handle(source, group, message, take)
         finally:
             with suppress(Error, OSError):
                 await subscription.unsubscribe()
+
+    async def _handle(self, source: str, group: str, message: Any, take: Take) -> None:
+        """Acknowledge what was taken, or put aside; given up, it is anybody's at once."""
+        try:
+            fields = {k: v for k, v in (message.headers or {}).items() if not k.startswith("Nats-")}
+            event = opened(fields, message.data)
+        except Unreadable as error:
+            logger.warning("a message of %s is put to the dead: %s", message.subject, error)
+            await self._jetstream.publish(
+                f"dead.{word(source)}.{word(group)}",
+                message.data,
+                timeout=PUBLISH_SECONDS,
+                headers={**fields, "cause": str(error)},
+            )
+        else:
+            async with _kept(message):
+                await hold(take, lambda: [event], what=message.subject, rng=self._rng)
+        await message.ack()
 
     async def _ensure(self, source: str) -> None:
         """Have a stream for this source."""
@@ -121,7 +141,7 @@ class NatsBus:
             return
         config = StreamConfig(
             name=_stream(source),
-            subjects=[f"events.{_word(source)}.*"],
+            subjects=[f"events.{word(source)}.*", f"dead.{word(source)}.*"],
             max_age=RETENTION_SECONDS,
             duplicate_window=DUPLICATE_SECONDS,
         )
@@ -137,19 +157,25 @@ class NatsBus:
             raise BusError(self._name, str(error).strip() or "does not answer") from error
 
 
-async def _handle(message: Any, take: Take) -> None:
-    """Acknowledge what was taken; have what was not come again, before what follows it."""
+@asynccontextmanager
+async def _kept(message: Any) -> AsyncIterator[None]:
+    """Keep the message for as long as the block takes."""
+
+    async def keep() -> None:
+        while True:
+            await asyncio.sleep(ACK_SECONDS / 3)
+            with suppress(Error, OSError):
+                await message.in_progress()
+
+    keeping = asyncio.create_task(keep())
     try:
-        await take([opened(message.headers, message.data)])
-    except Exception as error:  # noqa: BLE001 - whatever it is, the message comes again
-        logger.warning("%s comes again: %s", message.subject, error)
-        await message.nak(delay=AGAIN_SECONDS)
+        yield
     except BaseException:
         with suppress(Error, OSError):
             await message.nak()
         raise
-    else:
-        await message.ack()
+    finally:
+        keeping.cancel()
 
 
 async def _heard(error: Exception) -> None:
@@ -157,15 +183,8 @@ async def _heard(error: Exception) -> None:
 
 
 def _subject(source: str, number: int) -> str:
-    return f"events.{_word(source)}.{number}"
+    return f"events.{word(source)}.{number}"
 
 
 def _stream(source: str) -> str:
-    return f"events-{_word(source)}"
-
-
-def _word(name: str) -> str:
-    """A name as NATS allows it in subjects and names of streams and consumers."""
-    return "".join(
-        c if c.isascii() and (c.isalnum() or c in "-_") else f"={ord(c):x}=" for c in name
-    )
+    return f"events-{word(source)}"

@@ -52,7 +52,7 @@ class Outbox:
 
     async def append(self, tx: Transaction, message: Message) -> Event:
         """Tell of `message` if and when this transaction is committed."""
-        now = self._clock()
+        now = round(self._clock(), 6)  # as exact as any carrier of it is
         counted = await tx.fetchrow(
             "insert into outbox_sequence values ($1, $2, 1)"
             " on conflict (aggregate, aggregate_id)"

@@ -22,7 +22,7 @@ from random import Random
 from typing import NoReturn
 from uuid import uuid4
 
-from mesh.events.bus import Bus, BusError
+from mesh.events.bus import Bus, BusError, Unheard
 from mesh.events.event import Event
 from mesh.events.outbox import Outbox
 from mesh.policy.backoff import Backoff
@@ -76,15 +76,21 @@ class Relay:
 
     async def run(self) -> NoReturn:
         """Relay for ever; cancelled, it gives its lease back."""
-        changes, failures = self._database.changes(), 0
+        changes, failures, said = self._database.changes(), 0, ""
         try:
             while True:
                 try:
                     await self._relay(changes)
-                    failures = 0
+                    if said:
+                        logger.info("events of %s go out again", self._source)
+                    failures, said = 0, ""
                 except (BusError, StoreError, TimeoutError) as error:
                     failures, self._renew_at = failures + 1, 0.0
-                    logger.warning("events of %s are held up: %s", self._source, error or "timeout")
+                    why = str(error) or f"not the bus's within {PUBLISH_SECONDS} s"
+                    if why != said:  # once, not every time
+                        level = logging.INFO if isinstance(error, Unheard) else logging.WARNING
+                        logger.log(level, "events of %s are held up: %s", self._source, why)
+                        said = why
                     await asyncio.sleep(BACKOFF.delay(failures, self._rng))
         finally:
             with suppress(StoreError):

@@ -63,7 +63,7 @@ async def subscribe(
         while True:
             begun = asyncio.get_running_loop().time()
             try:
-                await bus.consume(source, consumer, take)
+                await bus.consume(source, consumer, topics, take)
             except (BusError, StoreError) as error:
                 lived = asyncio.get_running_loop().time() - begun > RECONNECT.cap
                 failures = 1 if lived else failures + 1

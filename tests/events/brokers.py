@@ -1,56 +1,123 @@
-"""Real brokers for the tests of buses: on loopback, each with a directory of its own."""
+"""Real brokers for the tests of buses: on loopback, each with a directory and bounds of its own."""
 
 from __future__ import annotations
 
 import asyncio
 import ctypes
+import os
 import signal
 import socket
 import subprocess
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Protocol
 
 import pytest
 
 from mesh.events.bus import Bus
-from scripts import parts
+from mesh.events.url import connect
 
-START_SECONDS = 20.0
+START_SECONDS = 60.0
 _PR_SET_PDEATHSIG = 1
+
+# By sort: the module of its class here, and the client that it takes.
+SORTS = {
+    "nats": ("nats_server", "nats"),
+    "rabbitmq": ("rabbitmq_server", "aio_pika"),
+    "kafka": ("kafka_servers", "confluent_kafka"),
+    "apache": ("kafka_servers", "confluent_kafka"),
+    "sqs": ("sqs_server", "aiobotocore"),
+}
+APACHE = pytest.param("apache", marks=pytest.mark.slow)
+BROKERS = ["nats", "rabbitmq", "kafka", "sqs", APACHE]
+# For what takes moto long, or SQS: what a killed member was given is another's after 30 s.
+PATIENT = ["nats", "rabbitmq", "kafka", pytest.param("sqs", marks=pytest.mark.slow), APACHE]
 
 
 class Broker(Protocol):
-    """A broker that can be killed, and comes back with what it had."""
+    """A broker that can be taken away, and comes back with what it had."""
 
-    async def kill(self) -> None: ...
+    url: str
 
     async def start(self) -> None: ...
 
-    def bus(self) -> Bus:
-        """A new connection to it, to be entered."""
+    async def kill(self) -> None:
+        """kill -9 where it keeps things in files; else all its connections are cut and refused."""
+
+    async def stop(self) -> None: ...
+
+    async def prepare(self, *topics: str) -> None:
+        """Make topics where the adapter can't."""
+
+    async def put(self, source: str, topic: str, payload: bytes) -> None:
+        """Have a message that is no event come to the groups of this source and topic."""
+
+    async def dead(self, source: str, group: str, topic: str) -> tuple[bytes, str]:
+        """The first message that was put aside, and what is said of the cause."""
 
 
-class Nats:
-    """nats-server with JetStream in files."""
+@asynccontextmanager
+async def started(sort: str, directory: Path) -> AsyncIterator[Broker]:
+    """A broker of this sort; skips the test where it can't be had."""
+    module, client = SORTS[sort]
+    pytest.importorskip(client)
+    broker: Broker = import_module(f"tests.events.{module}").make(sort, directory)
+    await broker.start()
+    try:
+        yield broker
+    finally:
+        await broker.stop()
 
-    def __init__(self, program: Path, directory: Path) -> None:
-        self._program = program
+
+class Running:
+    """The brokers that this session's tests share, each started when it is first asked for."""
+
+    def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._port = _free_port()
+        self._stack = AsyncExitStack()
+        self._found: dict[str, Broker] = {}
+
+    async def __aenter__(self) -> Running:
+        return self
+
+    async def __aexit__(self, *reason: object) -> None:
+        await self._stack.aclose()
+
+    async def get(self, sort: str) -> Broker:
+        if sort not in self._found:
+            directory = self._directory / sort
+            directory.mkdir()
+            self._found[sort] = await self._stack.enter_async_context(started(sort, directory))
+        return self._found[sort]
+
+
+class Program:
+    """A broker's process, which dies with ours and writes its log beside its data."""
+
+    def __init__(
+        self, command: list[str], directory: Path, port: int, environment: Mapping[str, str]
+    ) -> None:
+        self._command = command
+        self._directory = directory
+        self._port = port
+        self._environment = environment
         self._process: subprocess.Popen[bytes] | None = None
 
     async def start(self) -> None:
-        place = ["-a", "127.0.0.1", "-p", str(self._port), "-sd", str(self._directory)]
+        """Start it, and wait until it listens."""
         with (self._directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [str(self._program), "-js", *place],
+                self._command,
+                cwd=self._directory,
+                env={**os.environ, **self._environment},
+                stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                preexec_fn=_die_with_parent(),  # noqa: PLW1509 - one system call
+                preexec_fn=die_with_parent(),  # noqa: PLW1509 - one system call
             )
-        await _listening(self._port, self._process)
+        await listening(self._port, lambda: self._process)
 
     async def kill(self) -> None:
         process, self._process = self._process, None
@@ -58,30 +125,11 @@ class Nats:
             process.kill()
             await asyncio.to_thread(process.wait)
 
-    def bus(self) -> Bus:
-        from mesh.events.nats import NatsBus
 
-        return NatsBus(f"nats://127.0.0.1:{self._port}")
-
-
-@asynccontextmanager
-async def running(sort: str, directory: Path) -> AsyncIterator[Broker]:
-    """A broker of this sort; skips the test where it can't be had."""
-    pytest.importorskip(sort)
-    program = parts.find("nats-server")
-    if program is None:
-        pytest.skip("no nats-server: scripts/parts nats-server fetches it")
-    broker = Nats(program, directory)
-    await broker.start()
-    try:
-        yield broker
-    finally:
-        await broker.kill()
-
-
-async def _listening(port: int, process: subprocess.Popen[bytes]) -> None:
+async def listening(port: int, process: Callable[[], subprocess.Popen[bytes] | None]) -> None:
+    """Wait until the port is served; fails when the process ends before."""
     async with asyncio.timeout(START_SECONDS):
-        while process.poll() is None:
+        while (running := process()) is not None and running.poll() is None:
             try:
                 _, writer = await asyncio.open_connection("127.0.0.1", port)
             except OSError:
@@ -90,15 +138,20 @@ async def _listening(port: int, process: subprocess.Popen[bytes]) -> None:
                 writer.close()
                 await writer.wait_closed()
                 return
-    raise AssertionError(f"the broker ended with {process.returncode}")
+    raise AssertionError("the broker ended before it listened: see its log")
 
 
-def _die_with_parent() -> object:
+def die_with_parent() -> Callable[[], object]:
     libc = ctypes.CDLL(None)
     return lambda: libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])
+
+
+def bus_of(broker: Broker) -> Bus:
+    """A new connection to it, to be entered."""
+    return connect(broker.url)

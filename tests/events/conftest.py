@@ -6,9 +6,17 @@ import pytest
 from mesh.store import Database, connect
 from mesh.store.migrate import COUNTED
 from mesh.store.sqlite import SqliteDatabase
+from tests.events.brokers import Running
 from tests.store.postgresql import DATABASES, new_url, quiet
 
 EFFECT = f"create table effect (place {COUNTED}, event_id text not null unique, what text not null)"
+
+
+@pytest.fixture(scope="session")
+async def brokers(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Running]:
+    """The brokers that tests share: each is started for the first of them, stopped at the end."""
+    async with Running(tmp_path_factory.mktemp("brokers")) as running:
+        yield running
 
 
 @pytest.fixture(params=DATABASES)

@@ -267,7 +267,7 @@ async def test_a_follower_that_does_not_read_stops_the_server_from_reading(
         first: FeedEvent = await stream.read()
         assert first.position == 1
         await asyncio.sleep(0.3)
-        assert reads <= 2, "of 400 events 100 or 200 were read; they wait for the follower"
+        assert reads < 4, "not all of the 400 events were read: they wait for the follower"
         positions = [event.position async for event in _take(stream, 399)]
         assert positions == list(range(2, 401))
         stream.cancel()
