@@ -6,6 +6,7 @@ The frame around every service process: arguments, environment, one clear line w
     DATABASE_URL                       its database; default sqlite:///.demo/<service>.db
     MESH_REGISTRY, CONSUL_HTTP_ADDR    its registry; default consul://127.0.0.1:8500
     MESH_METRICS                       PORT or HOST:PORT for its /metrics; none unless told
+    EVENTS_URL                         a broker for events, see mesh/events/url.py; default: none
     MESH_IDENTITY_KEY                  a file of secrets: who calls has to be proven; see access.py
     MESH_JWKS, MESH_JWT_ISSUER, MESH_JWT_AUDIENCE   then, whose bearer tokens prove it as well
     SHOP_STAFF                         then, who may see and do all, such as user:ada,key:till
@@ -27,10 +28,12 @@ from pathlib import Path
 from typing import NoReturn
 
 from discovery import DiscoveryError
+from mesh.events.bus import BusError
 from mesh.identity.settings import IdentityError
 from mesh.server import Limits
 from mesh.store import StoreError
 from services.access import OPEN, Access
+from services.bus import MakeBus, from_url
 
 # The contract with its comments, for reflection; an installed shop has none beside it.
 _BESIDE = Path(__file__).resolve().parent.parent / "protos" / "shop.binpb"
@@ -53,6 +56,7 @@ class Process:
     access: Access = OPEN
     # Where its figures are shown.
     metrics: tuple[str, int] | None = None
+    bus: MakeBus | None = None
     serving: bool = False
 
     @property
@@ -99,13 +103,16 @@ def read(service: str, arguments: Sequence[str], environment: Mapping[str, str])
     database = environment.get("DATABASE_URL") or f"sqlite:///.demo/{service}.db"
     try:
         access = Access.from_environment(environment)
-    except IdentityError as error:
+        bus = from_url(environment.get("EVENTS_URL", ""))
+    except (IdentityError, BusError) as error:
         sys.exit(_say(service, str(error)))
     try:
         metrics = _metrics(environment.get("MESH_METRICS") or "")
     except argparse.ArgumentTypeError as error:
         sys.exit(_say(service, f"MESH_METRICS: {error}"))
-    return Process(service, told.host, told.port, told.instance, database, access, metrics)
+    return Process(
+        service, told.host, told.port, told.instance, database, access, metrics=metrics, bus=bus
+    )
 
 
 async def _serve(serve: Serve, process: Process) -> None:

@@ -13,6 +13,7 @@ from mesh.server.idempotency import Idempotency
 from mesh.store import Database, connect, migrations
 from services.access import OPEN, Access
 from services.background import beside
+from services.bus import MakeBus, relaying
 from services.inventory.catalogue import FIRST_STOCK
 from services.inventory.domain import Product
 from services.inventory.handlers import Inventory
@@ -29,6 +30,7 @@ async def inventory(
     first_stock: Sequence[Product] = FIRST_STOCK,
     hold: float = HOLD_SECONDS,
     access: Access = OPEN,
+    bus: MakeBus | None = None,
 ) -> AsyncIterator[Server]:
     """
     An inventory server on an entered database; `first_stock` goes into an empty catalogue.
@@ -39,7 +41,7 @@ async def inventory(
     outbox = Outbox(database)
     handlers = Inventory(database, outbox)
     await handlers.stock_once(first_stock)
-    async with beside(expire(handlers, hold)):
+    async with beside(expire(handlers, hold)), relaying(bus, outbox, "inventory"):
         yield Server(
             "inventory",
             [InventoryServicer(handlers), Feed(outbox)],
@@ -54,7 +56,7 @@ async def serve(process: Process) -> None:
     async with (
         discovery.from_environment() as registry,
         connect(process.database) as database,
-        inventory(database, registry, access=process.access) as server,
+        inventory(database, registry, access=process.access, bus=process.bus) as server,
     ):
         await server.run(
             process.host,

@@ -17,6 +17,7 @@ from mesh.server import Server
 from mesh.store import Database, Transaction, connect, migrations
 from services.access import OPEN, Access
 from services.background import beside
+from services.bus import MakeBus, subscribed
 from services.notifications import store
 from services.notifications.events import notification
 from services.notifications.handlers import Notifications
@@ -32,8 +33,9 @@ async def notifications(
     registry: discovery.Registry | None = None,
     *,
     access: Access = OPEN,
+    bus: MakeBus | None = None,
 ) -> AsyncIterator[Server]:
-    """A notifications server on an entered database, following the events of *orders*."""
+    """A notifications server on an entered database, told by the feed of *orders* or by a bus."""
     await database.migrate("notifications", migrations("services.notifications"))
 
     async def write(tx: Transaction, event: Event) -> None:
@@ -41,10 +43,24 @@ async def notifications(
         if written is not None:
             await store.insert(tx, written)
 
-    following = follow(orders, database, consumer="notifications", source="orders", handler=write)
     async with AsyncExitStack() as stack:
-        with speaking(access.saying("notifications")):
-            await stack.enter_async_context(beside(following))
+        if bus is None:
+            with speaking(access.saying("notifications")):
+                following = follow(
+                    orders, database, consumer="notifications", source="orders", handler=write
+                )
+                await stack.enter_async_context(beside(following))
+        else:
+            await stack.enter_async_context(
+                subscribed(
+                    bus,
+                    database,
+                    consumer="notifications",
+                    source="orders",
+                    topic="order",
+                    handler=write,
+                )
+            )
         yield Server(
             "notifications",
             [NotificationServicer(Notifications(database))],
@@ -61,7 +77,7 @@ async def serve(process: Process) -> None:
         discovery.from_environment() as registry,
         connect(process.database) as database,
         mesh.Channel("orders", FEED, registry=registry) as orders,
-        notifications(database, orders, registry, access=process.access) as server,
+        notifications(database, orders, registry, access=process.access, bus=process.bus) as server,
     ):
         await server.run(
             process.host,

@@ -18,6 +18,7 @@ from mesh.server.sagas import SagaAdmin
 from mesh.store import Database, connect, migrations
 from services.access import OPEN, Access
 from services.background import beside
+from services.bus import MakeBus, relaying
 from services.orders.clients import Stock, Till
 from services.orders.handlers import Orders
 from services.orders.place_order import DEADLINE, place_order
@@ -42,6 +43,7 @@ async def orders(
     deadline: float = DEADLINE,
     grace: float = 2.0,
     access: Access = OPEN,
+    bus: MakeBus | None = None,
 ) -> AsyncIterator[Server]:
     """
     An orders server on an entered database; `owner` names it in the saga's journal.
@@ -57,6 +59,7 @@ async def orders(
     watching = Watching(database)
     async with (
         beside(watching.follow()),
+        relaying(bus, outbox, "orders"),
         SagaRunner(database, [saga], owner=owner, limit=AT_ONCE, grace=grace) as runner,
     ):
         yield Server(
@@ -87,6 +90,7 @@ async def serve(process: Process) -> None:
             registry,
             owner=process.instance,
             access=process.access,
+            bus=process.bus,
         ) as server,
     ):
         await server.run(

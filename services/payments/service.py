@@ -12,6 +12,7 @@ from mesh.server import Server
 from mesh.server.idempotency import Idempotency
 from mesh.store import Database, connect, migrations
 from services.access import OPEN, Access
+from services.bus import MakeBus, relaying
 from services.payments.cards import CardNetwork
 from services.payments.handlers import Payments
 from services.payments.servicer import PaymentServicer
@@ -25,19 +26,21 @@ async def payments(
     *,
     slow_card: float = 2.0,
     access: Access = OPEN,
+    bus: MakeBus | None = None,
 ) -> AsyncIterator[Server]:
     """A payments server on an entered database; `slow_card` is how long "card-slow" takes, in s."""
     await database.migrate("payments", migrations("services.payments"))
     outbox = Outbox(database)
     handlers = Payments(database, outbox, CardNetwork(slow_card))
-    yield Server(
-        "payments",
-        [PaymentServicer(handlers), Feed(outbox)],
-        registry=registry,
-        limits=WAITING,
-        interceptors=[*access.interceptors(), Idempotency(database)],
-        descriptors=CONTRACT,
-    )
+    async with relaying(bus, outbox, "payments"):
+        yield Server(
+            "payments",
+            [PaymentServicer(handlers), Feed(outbox)],
+            registry=registry,
+            limits=WAITING,
+            interceptors=[*access.interceptors(), Idempotency(database)],
+            descriptors=CONTRACT,
+        )
 
 
 async def serve(process: Process) -> None:
@@ -45,7 +48,7 @@ async def serve(process: Process) -> None:
     async with (
         discovery.from_environment() as registry,
         connect(process.database) as database,
-        payments(database, registry, access=process.access) as server,
+        payments(database, registry, access=process.access, bus=process.bus) as server,
     ):
         await server.run(
             process.host,

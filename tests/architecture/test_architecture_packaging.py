@@ -15,6 +15,7 @@ LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-protos.lock
 # Where a distribution's import name is not its own.
 DISTRIBUTIONS = {
     "aiormq": "aio-pika",
+    "botocore": "aiobotocore",
     "consul": "py-consul",
     "dns": "dnspython",
     "google": "protobuf googleapis-common-protos",
@@ -27,6 +28,7 @@ DISTRIBUTIONS = {
     "nats": "nats-py",
     "protobuf": "protovalidate",
     "ruamel": "ruamel.yaml",
+    "werkzeug": "moto",
 }
 # Used where they are installed; playwright drives a browser that is not part of any lock.
 OPTIONAL = {"uvloop", "playwright"}

@@ -21,6 +21,7 @@ import mesh
 from mesh.status import from_error
 from mesh.store import connect
 from services.access import OPEN, Access
+from services.bus import MakeBus
 from services.inventory.domain import Money as Price
 from services.inventory.domain import Product
 from services.inventory.service import inventory
@@ -67,6 +68,7 @@ class Shop:
     deadline: float = 30.0
     hold: float = 60.0
     access: Access = OPEN
+    bus: MakeBus | None = None
     addresses: dict[str, str] = field(default_factory=dict)
     sort: str = "sqlite"
     databases: dict[str, str] = field(default_factory=dict)
@@ -87,7 +89,12 @@ class Shop:
         async with (
             connect(self.url("inventory")) as database,
             inventory(
-                database, self.registry, first_stock=STOCK, hold=self.hold, access=self.access
+                database,
+                self.registry,
+                first_stock=STOCK,
+                hold=self.hold,
+                access=self.access,
+                bus=self.bus,
             ) as server,
             server.serving() as address,
             grpc.aio.insecure_channel(address) as channel,
@@ -100,7 +107,7 @@ class Shop:
         async with (
             connect(self.url("payments")) as database,
             payments(
-                database, self.registry, slow_card=self.slow_card, access=self.access
+                database, self.registry, slow_card=self.slow_card, access=self.access, bus=self.bus
             ) as server,
             server.serving() as address,
             grpc.aio.insecure_channel(address) as channel,
@@ -126,6 +133,7 @@ class Shop:
                 deadline=self.deadline,
                 grace=0.1 if trap else 2.0,
                 access=self.access,
+                bus=self.bus,
             ) as server,
             server.serving() as address,
             grpc.aio.insecure_channel(address) as channel,
@@ -144,7 +152,9 @@ class Shop:
         async with (
             connect(self.url("notifications")) as database,
             mesh.Channel("orders", FEED, registry=self.registry) as feed,
-            notifications(database, feed, self.registry, access=self.access) as server,
+            notifications(
+                database, feed, self.registry, access=self.access, bus=self.bus
+            ) as server,
             server.serving() as address,
             grpc.aio.insecure_channel(address) as channel,
         ):

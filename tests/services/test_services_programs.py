@@ -66,6 +66,13 @@ async def ready(process: asyncio.subprocess.Process) -> str:
             "postgresql://127.0.0.1:1/x",
         ),
         ("notifications", [], {"MESH_REGISTRY": "nonsense://x"}, "nonsense"),
+        (
+            "notifications",
+            [],
+            {"EVENTS_URL": "carrier-pigeon://x"},
+            "'carrier-pigeon://x': is no bus: expected kafka://",
+        ),
+        ("payments", [], {"EVENTS_URL": "kafka://h?acks=0"}, "acks is not to be set"),
         ("orders", ["--port", "{port}"], {}, "{port}: Address already in use"),
         ("payments", ["--host", "192.0.2.1"], {}, "192.0.2.1"),
     ],
