@@ -23,6 +23,10 @@ from mesh.store.migrate import migrations
 
 COMPONENT = "outbox"
 
+# The largest payload, in bytes: with its headers, and as text, it goes through every bus (SQS takes
+# 256 KiB).  A larger one would stand in the relay's way for ever.
+PAYLOAD_BYTES = 128 * 1024
+
 # No event is kept for longer, in seconds; a follower that stays away for longer misses some.
 RETENTION_SECONDS = 7 * 24 * 3600.0
 # Rows that every follower is past are deleted this often, in seconds, so many at once.
@@ -51,7 +55,16 @@ class Outbox:
         database.declare(COMPONENT, migrations("mesh.events", COMPONENT))
 
     async def append(self, tx: Transaction, message: Message) -> Event:
-        """Tell of `message` if and when this transaction is committed."""
+        """
+        Tell of `message` if and when this transaction is committed.
+
+        Raises ValueError for a payload of more than PAYLOAD_BYTES.
+        """
+        if len(message.payload) > PAYLOAD_BYTES:
+            raise ValueError(
+                f"payload of {message.event_type} about {message.aggregate_id!r}:"
+                f" {len(message.payload)} bytes are more than {PAYLOAD_BYTES}"
+            )
         now = round(self._clock(), 6)  # as exact as any carrier of it is
         counted = await tx.fetchrow(
             "insert into outbox_sequence values ($1, $2, 1)"

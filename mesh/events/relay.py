@@ -7,7 +7,9 @@ The relay: hands an outbox to a bus, in order, by one instance at a time.
 
 Lease and position are one row in the outbox's own database.  Whoever takes the lease raises its
 token, and a move under an older one changes nothing: a relay that slept through its lease can
-publish again what was published already, and no more.  So each event goes out at least once.
+publish again what was published already, and no more.  So each event goes out at least once.  A
+batch that fails is tried again by halves, so that a slow broker, or one event that it does not
+take, lets what stands before it pass.
 """
 
 from __future__ import annotations
@@ -35,8 +37,8 @@ COMPONENT = "relay"
 
 # How long the outbox stays a silent relay's, in seconds: another goes on after this.
 LEASE_SECONDS = 3.0
-# A batch that isn't the bus's after this long is given up and begun again.
-PUBLISH_SECONDS = LEASE_SECONDS / 2
+# A batch that isn't the bus's after this long is given up and begun again, in seconds.
+PUBLISH_SECONDS = 15.0
 BATCH = 100
 BACKOFF = Backoff(base=0.05, cap=2.0)
 
@@ -71,6 +73,7 @@ class Relay:
         self._clock = clock
         self._rng = rng or Random()
         self._place: Place | None = None
+        self._batch = BATCH
         self._renew_at = 0.0
         self._database.declare(COMPONENT, migrations("mesh.events", COMPONENT))
 
@@ -86,6 +89,7 @@ class Relay:
                     failures, said = 0, ""
                 except (BusError, StoreError, TimeoutError) as error:
                     failures, self._renew_at = failures + 1, 0.0
+                    self._batch = max(1, self._batch // 2)
                     why = str(error) or f"not the bus's within {PUBLISH_SECONDS} s"
                     if why != said:  # once, not every time
                         level = logging.INFO if isinstance(error, Unheard) else logging.WARNING
@@ -106,14 +110,30 @@ class Relay:
             if not events:
                 await self._until(anext(changes))
                 return
-            async with asyncio.timeout(PUBLISH_SECONDS):
-                await self._bus.publish(self._source, events)
+            if not await self._publish(place, events):
+                break
             self._place = await self._move(place, events)
+            self._batch = min(BATCH, self._batch * 2)
         # Somebody else relays: what happens here meanwhile is no business of ours.
         await asyncio.sleep(LEASE_SECONDS / 3)
 
     async def _after(self, position: int) -> list[Event]:
-        return await self._database.read(lambda tx: self._outbox.after(tx, position, BATCH))
+        return await self._database.read(lambda tx: self._outbox.after(tx, position, self._batch))
+
+    async def _publish(self, place: Place, events: list[Event]) -> bool:
+        """Hand events over, and keep the lease meanwhile; False when it was lost."""
+        publishing = asyncio.ensure_future(self._bus.publish(self._source, events))
+        try:
+            async with asyncio.timeout(PUBLISH_SECONDS):
+                while not (await asyncio.wait({publishing}, timeout=LEASE_SECONDS / 3))[0]:
+                    kept = await self._database.transaction(self._take)
+                    if kept is None or kept.token != place.token:
+                        return False
+            await publishing
+        finally:
+            publishing.cancel()
+            await asyncio.wait({publishing})
+        return True
 
     async def _until(self, news: Awaitable[None]) -> None:
         """Until there is news, or it is time to see to the lease."""

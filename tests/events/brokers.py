@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
-import signal
+import shutil
 import socket
 import subprocess
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -20,7 +19,6 @@ from mesh.events.bus import Bus
 from mesh.events.url import connect
 
 START_SECONDS = 60.0
-_PR_SET_PDEATHSIG = 1
 
 # By sort: the module of its class here, and the client that it takes.
 SORTS = {
@@ -109,13 +107,12 @@ class Program:
         """Start it, and wait until it listens."""
         with (self._directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                self._command,
+                mortal(self._command),
                 cwd=self._directory,
                 env={**os.environ, **self._environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                preexec_fn=die_with_parent(),  # noqa: PLW1509 - one system call
             )
         await listening(self._port, lambda: self._process)
 
@@ -141,9 +138,14 @@ async def listening(port: int, process: Callable[[], subprocess.Popen[bytes] | N
     raise AssertionError("the broker ended before it listened: see its log")
 
 
-def die_with_parent() -> Callable[[], object]:
-    libc = ctypes.CDLL(None)
-    return lambda: libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+def mortal(command: list[str]) -> list[str]:
+    """
+    The command, killed when we die.
+
+    A program says so: code of ours between fork and exec would meet what gRPC does at a fork.
+    """
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", "KILL", *command] if setpriv else command
 
 
 def free_port() -> int:

@@ -15,7 +15,7 @@ from confluent_kafka import Consumer, Producer
 
 from mesh.events.envelope import word
 from scripts import parts
-from tests.events.brokers import Program, die_with_parent, free_port
+from tests.events.brokers import Program, free_port, mortal
 
 HEAP = "-Xmx256m"
 JAVA = ["java", HEAP, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
@@ -65,12 +65,11 @@ class Mock(Kafka):
         if self._child is not None:
             return await self._command("up")
         self._child = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("kafka_mock.py"))],
+            mortal([sys.executable, str(Path(__file__).with_name("kafka_mock.py"))]),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
-            preexec_fn=die_with_parent(),  # noqa: PLW1509 - one system call
         )
         # It has those who stay wait for the session of one who left to end.
         quick = "session.timeout.ms=2000&heartbeat.interval.ms=300"

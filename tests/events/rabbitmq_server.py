@@ -17,7 +17,7 @@ import pytest
 
 from mesh.events.envelope import word
 from scripts import parts
-from tests.events.brokers import Program, die_with_parent, free_port, listening
+from tests.events.brokers import Program, free_port, listening, mortal
 
 MEMORY = "256MiB"
 
@@ -83,9 +83,8 @@ class RabbitServer:
             # Started by the node it would be nobody's child.
             place = ["-port", str(self._epmd_port), "-address", "127.0.0.1"]
             self._epmd = subprocess.Popen(
-                [str(self._epmd_program), *place],
+                mortal([str(self._epmd_program), *place]),
                 env={**os.environ, **self._environment},
-                preexec_fn=die_with_parent(),  # noqa: PLW1509 - one system call
             )
             await listening(self._epmd_port, lambda: self._epmd)
         await self._program.start()
