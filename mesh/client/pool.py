@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
+from random import Random
 from typing import Any
 
 import grpc
 import grpc.aio
 
 from discovery.model import Endpoint
-from mesh.client import health
+from mesh.client import health, renewal
 
 READY = grpc.ChannelConnectivity.READY
 WAITING = (grpc.ChannelConnectivity.IDLE, grpc.ChannelConnectivity.CONNECTING)
@@ -56,7 +58,7 @@ def reachable(state: grpc.ChannelConnectivity) -> bool | None:
 class Link:
     """The connection to one endpoint; `callables` holds grpc's multi-callables by who asked."""
 
-    __slots__ = ("callables", "channel", "cut", "endpoint", "watching")
+    __slots__ = ("callables", "channel", "cut", "endpoint", "renewing", "watching")
 
     def __init__(self, endpoint: Endpoint, channel: grpc.aio.Channel) -> None:
         self.endpoint = endpoint
@@ -65,6 +67,16 @@ class Link:
         # Set when what is still in flight here is about to be cancelled by us, not by the caller.
         self.cut = False
         self.watching: asyncio.Task[None] | None = None
+        # What takes its place once this connection is old, from when it stands.
+        self.renewing: asyncio.TimerHandle | None = None
+
+    def age(self, seconds: float | None, renew: Callable[[Link], None]) -> None:
+        """A connection has come to stand, to be renewed in so many seconds; None: it is gone."""
+        if self.renewing is not None:
+            self.renewing.cancel()
+            self.renewing = None
+        if seconds is not None:
+            self.renewing = asyncio.get_running_loop().call_later(seconds, renew, self)
 
     async def connected(self, patient: bool) -> bool:
         """Wait for the connection: until it fails, or for ever when `patient`."""
@@ -94,6 +106,8 @@ class Pool:
         self._credentials = credentials
         self._drain_seconds = drain_seconds
         self._draining: set[asyncio.Task[None]] = set()
+        self._renewing: set[asyncio.Task[None]] = set()
+        self._rng = Random()
 
     def follow(self, endpoints: Iterable[Endpoint]) -> None:
         """Connect to who is new, drain who is gone, keep who stayed."""
@@ -115,20 +129,51 @@ class Pool:
     async def close(self) -> None:
         """Cut every link; what is in flight is cancelled."""
         links, self.links = list(self.links.values()), {}
-        for task in self._draining:
+        ending = (*self._draining, *self._renewing)
+        for task in ending:
             task.cancel()
-        await asyncio.gather(*self._draining, return_exceptions=True)
+        await asyncio.gather(*ending, return_exceptions=True)
         for link in links:
             await _close(link, 0.0)
 
     def _open(self, endpoint: Endpoint) -> Link:
+        link = self._connect(endpoint)
+        link.watching = asyncio.ensure_future(self._watch(link))
+        return link
+
+    def _connect(self, endpoint: Endpoint) -> Link:
         if self._credentials is None:
             channel = grpc.aio.insecure_channel(endpoint.address, self._options)
         else:
             channel = grpc.aio.secure_channel(endpoint.address, self._credentials, self._options)
-        link = Link(endpoint, channel)
-        link.watching = asyncio.ensure_future(self._watch(link))
-        return link
+        return Link(endpoint, channel)
+
+    def _renew(self, link: Link) -> None:
+        if self.links.get(link.endpoint.id) is not link:
+            return  # it has left, or the channel is closed
+        task = asyncio.ensure_future(self._replace(link))
+        self._renewing.add(task)
+        task.add_done_callback(self._renewing.discard)
+
+    async def _replace(self, link: Link) -> None:
+        """Connect once more, and let the new connection take over where that comes to stand."""
+        fresh, ready = self._connect(link.endpoint), False
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(renewal.PATIENCE):
+                    ready = await fresh.connected(patient=False)
+        finally:
+            current = self.links.get(link.endpoint.id) is link
+            if not (ready and current):
+                await fresh.channel.close()
+        if ready and current:
+            fresh.endpoint = link.endpoint
+            self.links[link.endpoint.id] = fresh
+            fresh.watching = asyncio.ensure_future(self._watch(fresh))
+            # What is under way there has as long as its server gives it.
+            self._leave(link, renewal.age_of(link.endpoint))
+        elif current:
+            link.age(renewal.renewed_after(link.endpoint, self._rng), self._renew)
 
     async def _watch(self, link: Link) -> None:
         known: bool | None = None
@@ -142,6 +187,8 @@ class Pool:
                 # READY after a change is a new connection, even where what lay between went unseen.
                 if reachable(state) is not known or known:
                     known = reachable(state)
+                    age = renewal.renewed_after(link.endpoint, self._rng) if known else None
+                    link.age(age, self._renew)
                     if known and self.health_check is not None:
                         # "the subchannel [...] stays in CONNECTING until the first response"
                         self._on_ready(link.endpoint, None)
@@ -153,11 +200,13 @@ class Pool:
                         self._on_ready(link.endpoint, known)
                 await link.channel.wait_for_state_change(state)
         finally:
+            link.age(None, self._renew)
             if asking is not None:
                 asking.cancel()
 
-    def _leave(self, link: Link) -> None:
-        task = asyncio.ensure_future(_close(link, self._drain_seconds))
+    def _leave(self, link: Link, seconds: float | None = None) -> None:
+        grace = self._drain_seconds if seconds is None else max(seconds, self._drain_seconds)
+        task = asyncio.ensure_future(_close(link, grace))
         self._draining.add(task)
         task.add_done_callback(self._draining.discard)
 

@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from random import Random
 from typing import Any
 
 import grpc
 
 from discovery.model import Endpoint
+from mesh.client import renewal
 from mesh.client.pool import READY, Options, merged, reachable
 
 # grpc's own thread asks every 0.2 s whether anyone still subscribes, and dies with a traceback when
@@ -37,7 +39,9 @@ class SyncLink:
         self._changed = changed
         self._turned = threading.Condition(lock)
         self._calls = 0
-        self._hurried = False
+        self._idle: Callable[[], None] | None = None
+        # What takes its place once this connection is old, from when it stands.
+        self.renewing: asyncio.TimerHandle | None = None
         channel.subscribe(self._turn, try_to_connect=True)
 
     def callable(self, method: Any) -> Any:
@@ -65,18 +69,24 @@ class SyncLink:
         finally:
             with self._turned:
                 self._calls -= 1
-                self._turned.notify_all()
+                if self._calls == 0 and self._idle is not None:
+                    self._idle()
 
-    def hurry(self) -> None:
-        """Stop waiting for calls in flight."""
+    def report_to(self, changed: Any) -> None:
+        """Tell another who hears of each change, and of how things are."""
         with self._turned:
-            self._hurried = True
-            self._turned.notify_all()
+            self._changed = changed
+            changed(self.endpoint, reachable(self.state))
 
-    def close(self, grace: float) -> None:
-        """Let calls in flight finish for `grace` seconds, then close."""
+    def when_idle(self, tell: Callable[[], None]) -> None:
+        """Call `tell` once no call is on the link, now if none is."""
         with self._turned:
-            self._turned.wait_for(lambda: self._calls == 0 or self._hurried, grace)
+            self._idle = tell
+            if self._calls == 0:
+                tell()
+
+    def close(self) -> None:
+        """Close at once; what is in flight is cancelled."""
         self._channel.unsubscribe(self._turn)
         closing = threading.Timer(POLLER_SECONDS, self._channel.close)
         closing.daemon = True
@@ -113,19 +123,21 @@ class SyncPool:
         self._credentials = credentials
         self._drain_seconds = drain_seconds
         self._draining: dict[asyncio.Future[None], SyncLink] = {}
+        self._renewing: set[asyncio.Task[None]] = set()
+        self._rng = Random()
+        # The channel's background loop, from the first snapshot on.
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def follow(self, endpoints: Iterable[Endpoint]) -> None:
         """Connect to who is new, drain who is gone; on the background loop, under the lock."""
+        self._loop = asyncio.get_running_loop()
         wanted = {endpoint.id: endpoint for endpoint in endpoints}
         for name, link in list(self.links.items()):
             endpoint = wanted.get(name)
             if endpoint is not None and endpoint.address == link.endpoint.address:
                 link.endpoint = endpoint
             else:
-                del self.links[name]
-                draining = asyncio.ensure_future(asyncio.to_thread(link.close, self._drain_seconds))
-                self._draining[draining] = link
-                draining.add_done_callback(self._draining.pop)
+                self._leave(self.links.pop(name), self._drain_seconds)
         for name, endpoint in wanted.items():
             if name not in self.links:
                 self.links[name] = self._open(endpoint)
@@ -134,17 +146,100 @@ class SyncPool:
         """Cut every link; what is in flight is cancelled."""
         with self._lock:
             links, self.links = list(self.links.values()), {}
-            for draining in self._draining.values():
-                draining.hurry()
+            draining = list(self._draining)
         for link in links:
-            link.close(0.0)
+            link.close()
+        if self._loop is not None and not self._loop.is_closed():
+            for task in draining:
+                self._loop.call_soon_threadsafe(task.cancel)
 
-    def _open(self, endpoint: Endpoint) -> SyncLink:
+    def _leave(self, link: SyncLink, grace: float) -> None:
+        _forget_age(link)
+        draining = asyncio.ensure_future(_drained(link, grace))
+        self._draining[draining] = link
+        draining.add_done_callback(self._draining.pop)
+
+    # -- connections that grow old; see mesh/client/renewal.py
+
+    def _turned(self, endpoint: Endpoint, ready: bool | None) -> None:
+        self._on_ready(endpoint, ready)
+        if ready and self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._age, endpoint.id)
+
+    def _age(self, name: str) -> None:
+        """A connection has come to stand: it is renewed in time."""
+        link = self.links.get(name)
+        if link is None:
+            return
+        _forget_age(link)
+        seconds = renewal.renewed_after(link.endpoint, self._rng)
+        if seconds is not None:
+            link.renewing = asyncio.get_running_loop().call_later(seconds, self._renew, link)
+
+    def _renew(self, link: SyncLink) -> None:
+        if self.links.get(link.endpoint.id) is not link:
+            return  # it has left, or the channel is closed
+        task = asyncio.ensure_future(self._replace(link))
+        self._renewing.add(task)
+        task.add_done_callback(self._renewing.discard)
+
+    async def _replace(self, link: SyncLink) -> None:
+        """Connect once more, and let the new connection take over where that comes to stand."""
+        with self._lock:
+            fresh = self._open(link.endpoint, _unheard)
+        taken = False
+        try:
+            ready = await asyncio.to_thread(fresh.connected, False, renewal.PATIENCE)
+            with self._lock:
+                taken = ready and self.links.get(link.endpoint.id) is link
+                if taken:
+                    fresh.endpoint = link.endpoint
+                    self.links[link.endpoint.id] = fresh
+                    link.report_to(_unheard)
+                    fresh.report_to(self._turned)
+        finally:
+            if not taken:
+                fresh.close()
+        if taken:
+            # What is under way there has as long as its server gives it.
+            age = renewal.age_of(link.endpoint) or 0.0
+            self._leave(link, max(age, self._drain_seconds))
+        else:
+            self._age(link.endpoint.id)
+
+    def _open(self, endpoint: Endpoint, changed: Any = None) -> SyncLink:
         if self._credentials is None:
             channel = grpc.insecure_channel(endpoint.address, self._options)
         else:
             channel = grpc.secure_channel(endpoint.address, self._credentials, self._options)
-        return SyncLink(endpoint, channel, self._lock, self._on_ready)
+        return SyncLink(endpoint, channel, self._lock, changed or self._turned)
+
+
+async def _drained(link: SyncLink, grace: float) -> None:
+    """Close the link once no call is on it, or after `grace` seconds; no thread waits for that."""
+    loop, idle = asyncio.get_running_loop(), asyncio.Event()
+
+    def wake() -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(idle.set)
+
+    try:
+        link.when_idle(wake)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(grace):
+                await idle.wait()
+    finally:
+        link.close()
+
+
+def _forget_age(link: SyncLink) -> None:
+    if link.renewing is not None:
+        link.renewing.cancel()
+        link.renewing = None
+
+
+def _unheard(endpoint: Endpoint, ready: bool | None) -> None:
+    """Nobody asks this connection's state, or nobody any more."""
 
 
 def _nobody(state: grpc.ChannelConnectivity) -> None:

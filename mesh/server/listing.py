@@ -37,15 +37,29 @@ class Listing:
     weight: int = 1
 
     def instance_of(
-        self, name: str, services: Sequence[str], listening: str, port: int
+        self,
+        name: str,
+        services: Sequence[str],
+        listening: str,
+        port: int,
+        *,
+        connection_age: float | None = None,
     ) -> Instance:
-        """What is registered; ValueError names the field that cannot be."""
+        """
+        What is registered; ValueError names the field that cannot be.
+
+        Who knows the `connection_age`, seconds, at which the server ends connections, renews them
+        before.
+        """
+        told = {"grpc_services": ",".join(services)}
+        if connection_age is not None:
+            told["max_connection_age"] = f"{connection_age:g}"
         made = Instance(
             name,
             reachable(listening, self.advertise),
             port,
             tags=tuple(dict.fromkeys((*self.tags, "grpc"))),
-            meta={**self.meta, "grpc_services": ",".join(services)},
+            meta={**self.meta, **told},
             check=self.check,
             weight=self.weight,
         )

@@ -196,7 +196,10 @@ class Server:
             async with AsyncExitStack() as stack:
                 try:
                     if registry is not None:
-                        listed = listing.instance_of(self.name, self.services, host, bound)
+                        age = self.limits.max_connection_age
+                        listed = listing.instance_of(
+                            self.name, self.services, host, bound, connection_age=age
+                        )
                         registration = await stack.enter_async_context(registry.register(listed))
                     yield join(host, bound)
                 finally:

@@ -59,7 +59,8 @@ async def test_a_server_registers_what_it_serves_under_an_address_that_can_be_ca
         assert endpoint.address == address
         assert endpoint.id == f"echo-{socket.gethostname()}-1"
         assert endpoint.tags == ("v2", "grpc")
-        assert endpoint.meta == {"zone": "a", "grpc_services": SERVICE}
+        told = {"grpc_services": SERVICE, "max_connection_age": "1800"}
+        assert endpoint.meta == {"zone": "a", **told}
         assert endpoint.weight == 3
     assert (await anext(registry.watch("echo"))).endpoints == ()
 
