@@ -105,22 +105,15 @@ def _compile_arguments(
     pairs: list[str] = []
     for field in descriptor.fields:
         expression = _read(source, field, made)
-        if expression is None:
-            continue
-        known.append(field.json_name)
-        present = f"({expression} if {field.json_name!r} in value else None)"
-        if expression == f"value[{field.json_name!r}]":
-            present = f"get({field.json_name!r})"
-        pairs.append(f"{field.name!r}: {present}")
-    names = source.name(frozenset(known))
+        if expression is not None:
+            known.append(field.json_name)
+            pairs.append(f"{field.name!r}: {expression}")
     source.lines = [
-        # Not an object, empty (which sets no presence), null somewhere, a name that is not known.
-        "if type(value) is not dict or not value or None in value.values():",
-        f"    raise {unusual}",
-        f"if not value.keys() <= {names}:",
+        f"if type(value) is not dict or not value.keys() <= {source.name(frozenset(known))}:",
         f"    raise {unusual}",
         *_oneofs(descriptor, unusual),
         "get = value.get",
+        # What is not there, or null, is None, which a constructor passes over.
         "return {" + ", ".join(pairs) + "}",
     ]
     read: ReadValue = source.function("read(value)")
@@ -137,24 +130,27 @@ def _oneofs(descriptor: Descriptor, unusual: str) -> Iterable[str]:
 
 def _read(source: _Source, field: Any, made: dict[str, ReadValue | None]) -> str | None:
     """The expression that takes the field from `value`; None where the plan shall."""
-    given = f"value[{field.json_name!r}]"
+    given = f"get({field.json_name!r})"
     message = field.message_type
     if message is not None and message.GetOptions().map_entry:
-        return _read_map(source, message, given)
-    read = _value_reader(field, made)
+        read = _entries_reader(message)
+    elif (read := _value_reader(field, made)) is not None and field.is_repeated:
+        read = _each(read)
     if read is None:
         return None
-    if field.is_repeated:
-        return f"{source.name(_each(read))}({given})"
-    return given if read is _text else f"{source.name(read)}({given})"
+    if read is _text:
+        return given
+    if (kind := _KINDS.get(read)) is not None:  # looked at here: a call costs more than the look
+        return f"(v if type(v := {given}) is {kind} or v is None else {source.name(read)}(v))"
+    return f"(None if (v := {given}) is None else {source.name(read)}(v))"
 
 
-def _read_map(source: _Source, entry: Descriptor, given: str) -> str | None:
+def _entries_reader(entry: Descriptor) -> ReadValue | None:
     key, value = entry.fields_by_name["key"], entry.fields_by_name["value"]
     if key.type != F.TYPE_STRING or value.message_type is not None:
         return None
     read = _value_reader(value, {})
-    return None if read is None else f"{source.name(_entries(read))}({given})"
+    return None if read is None else _entries(read)
 
 
 def _value_reader(field: Any, made: dict[str, ReadValue | None]) -> ReadValue | None:
@@ -200,13 +196,15 @@ def _short(value: Any) -> int:
     return value
 
 
+_KINDS: dict[ReadValue, str] = {_truth: "bool", _short: "int"}
+
+
 def _long(value: Any) -> int:
-    """A 64-bit integer in the form in which ProtoJSON writes it: digits in quotes."""
-    if type(value) is not str or not value.isascii() or not value.isdigit() or len(value) > 18:
+    """A 64-bit integer in the form in which ProtoJSON writes it: its digits in quotes."""
+    number = int(value)
+    if str(number) != value:
         raise Unusual
-    if value[0] == "0" and value != "0":
-        raise Unusual
-    return int(value)
+    return number
 
 
 def _timestamp(value: Any) -> dict[str, int]:

@@ -57,6 +57,7 @@ class Exchange:
         *(
             "_look",
             "_receive",
+            "_values",
             "entry",
             "head_bytes",
             "headers",
@@ -90,13 +91,19 @@ class Exchange:
         # Whether it holds one of the places for streams.
         self.streams = False
         self._receive = receive
+        # The headers by name, once one is asked for.
+        self._values: dict[bytes, bytes] | None = None
         # Who looks whether the client leaves, once somebody has to.
         self._look: asyncio.Task[None] | None = None
 
     def header(self, name: bytes) -> str:
         """The header's values, joined; "" when it is not there. `name` is in small letters."""
-        found = [value for key, value in self.headers if key == name]
-        return b", ".join(found).decode("latin-1") if found else ""
+        if self._values is None:
+            values: dict[bytes, bytes] = {}
+            for key, value in self.headers:
+                values[key] = values[key] + b", " + value if key in values else value
+            self._values = values
+        return self._values.get(name, b"").decode("latin-1")
 
     @property
     def client(self) -> str:
@@ -159,8 +166,7 @@ class Exchange:
         """Whether the headers announce a body; HTTP/2 may send one unannounced."""
         if not self.scope.get("http_version", "").startswith("1"):
             return True
-        names = [name for name, _ in self.headers]
-        return b"content-length" in names or b"transfer-encoding" in names
+        return bool(self.header(b"content-length") or self.header(b"transfer-encoding"))
 
     async def pieces(self, limit: int | None) -> AsyncIterator[bytes]:
         """

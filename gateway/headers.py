@@ -45,8 +45,12 @@ FORBIDDEN = frozenset(
     }
 )
 HIDDEN = (FORBIDDEN - ALLOWED) | {"date", "server"}
-# Names that nearly every request has, read once.
-_READ = {name.encode(): name for name in {*ALLOWED, *FORBIDDEN, "accept", "origin", "cookie"}}
+# Names that many requests have, read once; and those that mean nothing to a service.
+_READ = {name.encode(): name for name in {*ALLOWED, "host", "x-forwarded-for"}}
+_UNREAD = frozenset(
+    {b"accept", b"accept-encoding", b"accept-language", b"cache-control", b"connection", b"cookie"}
+    | {b"content-length", b"content-type", b"origin", b"referer", b"user-agent"}
+)
 # What the mesh says about a call: who asks (mesh.identity.seal), how much it matters.
 MESH = "x-mesh-"
 _NAME = re.compile(r"[0-9a-z_.-]+")
@@ -60,6 +64,8 @@ def metadata(headers: Iterable[tuple[bytes, bytes]], client: str) -> Metadata:
     seen: dict[str, str] = {}
     forwarded: list[str] = []
     for raw_name, raw_value in headers:
+        if raw_name in _UNREAD:
+            continue
         name = _READ.get(raw_name) or raw_name.decode("latin-1").lower()
         if name in ALLOWED:
             value = _value(name, raw_value)

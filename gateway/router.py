@@ -76,6 +76,8 @@ class Router(Generic[E]):
 
     def __init__(self) -> None:
         self.entries: list[E] = []
+        # By method and path, what says both in full: nothing is more specific.
+        self._exact: dict[tuple[str, str], E] = {}
         self._root: _Node[E] = _Node()
 
     def add(self, entry: E) -> None:
@@ -96,6 +98,9 @@ class Router(Generic[E]):
         if old is not entry:
             raise Ambiguous(entry, old)
         self.entries.append(entry)
+        path = str(entry.template)
+        if all(isinstance(part, Literal) for part in entry.template.flat()) and ":" not in path:
+            self._exact[entry.http_method, path] = entry
 
     def find(self, method: str, path: str) -> tuple[E, list[str]]:
         """
@@ -106,6 +111,9 @@ class Router(Generic[E]):
         if not path.startswith("/"):
             raise NoRoute
         segments = path[1:].split("/")
+        exact = self._exact.get((method, path))
+        if exact is not None:
+            return exact, segments
         stem, colon, verb = segments[-1].rpartition(":")
         if colon:
             with_verb = [*segments[:-1], stem]

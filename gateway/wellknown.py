@@ -26,6 +26,7 @@ _TIMESTAMP = re.compile(
 _DURATION = re.compile(r"(-?)([0-9]{1,12})(?:\.([0-9]{1,9}))?s")
 _MASK = re.compile(r"[A-Za-z0-9]+(?:\.[A-Za-z0-9]+)*")
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_UTC_EPOCH = _EPOCH.replace(tzinfo=None)
 _SECONDS = {"min": -62135596800, "max": 253402300799}  # 0001-01-01 to 9999-12-31
 _MAX_DURATION = 315_576_000_000
 
@@ -55,7 +56,7 @@ def write_timestamp(message: Any) -> str:
     seconds, nanos = message.seconds, message.nanos
     if not (_SECONDS["min"] <= seconds <= _SECONDS["max"] and 0 <= nanos < 10**9):
         raise ValueError(f"Timestamp(seconds={seconds}, nanos={nanos}) is no time")
-    moment = _EPOCH.replace(tzinfo=None) + dt.timedelta(seconds=seconds)
+    moment = _UTC_EPOCH + dt.timedelta(seconds=seconds)
     return moment.isoformat() + _fraction(nanos) + "Z"
 
 
