@@ -201,6 +201,8 @@ _KINDS: dict[ReadValue, str] = {_truth: "bool", _short: "int"}
 
 def _long(value: Any) -> int:
     """A 64-bit integer in the form in which ProtoJSON writes it: its digits in quotes."""
+    if type(value) is not str:  # 1e999 is infinite by now, and no int at all
+        raise Unusual
     number = int(value)
     if str(number) != value:
         raise Unusual

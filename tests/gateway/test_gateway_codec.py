@@ -122,6 +122,8 @@ def test_whatever_is_read_is_read_as_json_format_reads_it(name: str, value: Any)
         ('{"uint32One": -1}', "uint32One", "out of the range"),
         ('{"int64One": "9223372036854775808"}', "int64One", "out of the range"),
         ('{"int64One": "1e99"}', "int64One", "not an int64"),
+        ('{"int64One": 1e999}', "int64One", "not an int64"),
+        ('{"uint64Many": [1, -1e999]}', "uint64Many[1]", "not an uint64"),
         ('{"boolOne": "true"}', "boolOne", "not true or false"),
         ('{"boolOne": 1}', "boolOne", "not true or false"),
         ('{"stringOne": 1}', "stringOne", "not a string"),
