@@ -19,7 +19,7 @@ import grpc
 import grpc.aio
 
 from mesh.call import Call
-from mesh.client import status, wire
+from mesh.client import cancelling, status, wire
 from mesh.drive import drive
 from mesh.errors import CallFailed, MeshError
 from mesh.flow import Attempt, Step
@@ -247,7 +247,7 @@ class UnaryUnaryCall(Outcome, grpc.aio.UnaryUnaryCall[Any, Any]):
         if self._task is None:
             self._steps.close()
             if self._first is not None:
-                wire.cancel(self._first[0])
+                cancelling.cancel(self._first[0])
         return True
 
     def _go_on(self) -> None:
@@ -286,7 +286,7 @@ class UnaryUnaryCall(Outcome, grpc.aio.UnaryUnaryCall[Any, Any]):
         except asyncio.CancelledError:
             failure = wire.recalled(link)
             if failure is None:
-                wire.cancel(inner)
+                cancelling.cancel(inner)
                 raise
             raise failure from None
         call.committed, self._inner = True, inner

@@ -10,7 +10,9 @@ state when the attempt began, or from the server's ErrorInfo, not from what the 
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
 
 import grpc
 import grpc.aio
@@ -38,7 +40,7 @@ class RpcFailed(grpc.aio.AioRpcError):
         return type(self), (self.error,)
 
 
-class BlockingRpcFailed(grpc.RpcError, grpc.Call):
+class BlockingRpcFailed(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-arg]
     """What the mesh itself says to a caller that blocks; `error` is why."""
 
     def __init__(self, error: MeshError) -> None:
@@ -71,6 +73,29 @@ class BlockingRpcFailed(grpc.RpcError, grpc.Call):
 
     def add_callback(self, callback: Any) -> bool:
         return False
+
+    # -- grpc.Future, as grpc's own errors are: of a call that is over
+
+    def cancelled(self) -> bool:
+        return False
+
+    def running(self) -> bool:
+        return False
+
+    def done(self) -> bool:
+        return True
+
+    def result(self, timeout: float | None = None) -> Any:
+        raise self
+
+    def exception(self, timeout: float | None = None) -> Self:
+        return self
+
+    def traceback(self, timeout: float | None = None) -> TracebackType | None:
+        return self.__traceback__
+
+    def add_done_callback(self, fn: Callable[[Any], None]) -> None:
+        fn(self)
 
 
 def failed(error: Any) -> CallFailed:

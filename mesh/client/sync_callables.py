@@ -25,12 +25,22 @@ class SyncMultiCallable(MultiCallable):
     def begun(self, call: Call, request: Any, options: dict[str, Any]) -> Iterator[Any]:
         """One attempt's call of grpc's own, in flight until the block is left."""
         link = link_of(self.channel.pool.links, call)
-        with link.busy():
+        link.begin()
+        try:
             yield link.callable(self)(request, wire.timeout(call), wire.metadata(call), **options)
+        finally:
+            link.end()
 
-    def _blocked(self, call: Call, options: dict[str, Any], replay: Replay | None) -> Any:
-        """The reply and grpc's call that brought it, by a flow run on this thread."""
-        attempts, channel = UnaryAttempts(self, options, replay), self.channel
+    def _blocked(
+        self,
+        call: Call,
+        options: dict[str, Any],
+        replay: Replay | None,
+        *,
+        with_call: bool,
+    ) -> Any:
+        """The reply, and grpc's call that brought it if wanted, by a flow run on this thread."""
+        attempts, channel = UnaryAttempts(self, options, replay, with_call=with_call), self.channel
         try:
             reply = channel.driver.drive(channel.flow(call), call, attempts)
         except MeshError as error:
@@ -53,9 +63,9 @@ class SyncUnaryUnary(SyncMultiCallable, grpc.UnaryUnaryMultiCallable):  # type: 
         wait_for_ready: bool | None = None,
         compression: grpc.Compression | None = None,
     ) -> Any:
-        return self.with_call(request, timeout, metadata, credentials, wait_for_ready, compression)[
-            0
-        ]
+        call = self._call(request, timeout, metadata, wait_for_ready)
+        options = self._options(credentials, compression)
+        return self._blocked(call, options, None, with_call=False)[0]
 
     def with_call(
         self,
@@ -67,7 +77,7 @@ class SyncUnaryUnary(SyncMultiCallable, grpc.UnaryUnaryMultiCallable):  # type: 
         compression: grpc.Compression | None = None,
     ) -> Any:
         call = self._call(request, timeout, metadata, wait_for_ready)
-        return self._blocked(call, self._options(credentials, compression), None)
+        return self._blocked(call, self._options(credentials, compression), None, with_call=True)
 
     def future(
         self,
@@ -110,9 +120,10 @@ class SyncStreamUnary(SyncMultiCallable, grpc.StreamUnaryMultiCallable):  # type
         wait_for_ready: bool | None = None,
         compression: grpc.Compression | None = None,
     ) -> Any:
-        return self.with_call(
-            request_iterator, timeout, metadata, credentials, wait_for_ready, compression
-        )[0]
+        call = self._call(None, timeout, metadata, wait_for_ready)
+        options = self._options(credentials, compression)
+        replay = Replay(request_iterator, self.serializer)
+        return self._blocked(call, options, replay, with_call=False)[0]
 
     def with_call(
         self,
@@ -125,7 +136,8 @@ class SyncStreamUnary(SyncMultiCallable, grpc.StreamUnaryMultiCallable):  # type
     ) -> Any:
         call = self._call(None, timeout, metadata, wait_for_ready)
         options = self._options(credentials, compression)
-        return self._blocked(call, options, Replay(request_iterator, self.serializer))
+        replay = Replay(request_iterator, self.serializer)
+        return self._blocked(call, options, replay, with_call=True)
 
     def future(
         self,

@@ -67,14 +67,24 @@ class SyncMethod(Protocol):
 
 
 class UnaryAttempts:
-    """The wire of one unary call on the calling thread; `inner` is grpc's call that replied."""
+    """
+    The wire of one unary call on the calling thread.
+
+    `inner` is grpc's call that replied; making one costs, so that it must be asked for.
+    """
 
     def __init__(
-        self, multi: SyncMultiCallable, options: dict[str, Any], replay: Replay | None
+        self,
+        multi: SyncMultiCallable,
+        options: dict[str, Any],
+        replay: Replay | None,
+        *,
+        with_call: bool,
     ) -> None:
         self._multi = multi
         self._options = options
         self._replay = replay
+        self._with_call = with_call
         self.inner: Any = None
 
     def __call__(self, call: Call, stop: Signal | None) -> Any:
@@ -82,17 +92,21 @@ class UnaryAttempts:
         link = link_of(channel.pool.links, call)
         multi = link.callable(self._multi)
         request = call.request if self._replay is None else self._replay.attempt(call)
-        with link.busy():
-            arguments = (request, wire.timeout(call), wire.metadata(call))
-            try:
-                if stop is None:
-                    reply, inner = multi.with_call(*arguments, **self._options)
-                else:
-                    inner = multi.future(*arguments, **self._options)
-                    reply = _awaited(inner, stop, channel.driver.lock)
-            except grpc.RpcError as error:
-                raise status.failed(error) from None
-        call.committed, self.inner = True, inner
+        timeout, metadata = wire.timeout(call), wire.metadata(call)
+        link.begin()
+        try:
+            if stop is not None:
+                self.inner = multi.future(request, timeout, metadata, **self._options)
+                reply = _awaited(self.inner, stop, channel.driver.lock)
+            elif self._with_call:
+                reply, self.inner = multi.with_call(request, timeout, metadata, **self._options)
+            else:
+                reply = multi(request, timeout, metadata, **self._options)
+        except grpc.RpcError as error:
+            raise status.failed(error) from None
+        finally:
+            link.end()
+        call.committed = True
         return reply
 
 
@@ -264,7 +278,7 @@ class SyncFuture(RpcConversation):
     _multi: SyncMultiCallable
 
     def _attempt(self, call: Call, stop: Signal | None) -> Any:
-        attempts = UnaryAttempts(self._multi, self._options, self._replay)
+        attempts = UnaryAttempts(self._multi, self._options, self._replay, with_call=True)
         reply = attempts(call, stop)
         self._inner = attempts.inner
         return reply

@@ -22,6 +22,7 @@ from mesh.client import contract, status, wire
 from mesh.client.callables import new_call
 from mesh.client.flows import flows
 from mesh.client.sync_calls import SyncStream
+from mesh.client.sync_reply import Reply
 from mesh.client.sync_requests import Replay
 from mesh.column import Memory
 from mesh.drive import Blocking
@@ -194,56 +195,4 @@ class _Interceptor(
         finally:
             if replay is not None:
                 replay.end()
-        return answered[0] if answered else _Reply(reply)
-
-
-class _Reply(grpc.Call, grpc.Future):  # type: ignore[type-arg]
-    """A reply that no server gave: a fallback."""
-
-    def __init__(self, reply: Any) -> None:
-        self._reply = reply
-
-    def result(self, timeout: float | None = None) -> Any:
-        return self._reply
-
-    def exception(self, timeout: float | None = None) -> None:
-        return None
-
-    def traceback(self, timeout: float | None = None) -> None:
-        return None
-
-    def done(self) -> bool:
-        return True
-
-    def running(self) -> bool:
-        return False
-
-    def cancel(self) -> bool:
-        return False
-
-    def cancelled(self) -> bool:
-        return False
-
-    def add_done_callback(self, fn: Any) -> None:
-        fn(self)
-
-    def is_active(self) -> bool:
-        return False
-
-    def time_remaining(self) -> Any:
-        return None
-
-    def add_callback(self, callback: Any) -> bool:
-        return False
-
-    def initial_metadata(self) -> Any:
-        return ()
-
-    def trailing_metadata(self) -> Any:
-        return ()
-
-    def code(self) -> Any:
-        return grpc.StatusCode.OK
-
-    def details(self) -> Any:
-        return ""
+        return answered[0] if answered else Reply(reply)

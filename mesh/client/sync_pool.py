@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from random import Random
 from typing import Any
 
@@ -37,6 +37,7 @@ class SyncLink:
         self.state: grpc.ChannelConnectivity = grpc.ChannelConnectivity.IDLE
         self._channel = channel
         self._changed = changed
+        self._lock = lock
         self._turned = threading.Condition(lock)
         self._calls = 0
         self._idle: Callable[[], None] | None = None
@@ -59,18 +60,17 @@ class SyncLink:
             )
             return self.state is READY
 
-    @contextmanager
-    def busy(self) -> Iterator[None]:
-        """One more call is on the link."""
-        with self._turned:
+    def begin(self) -> None:
+        """One more call is on the link, until its `end`."""
+        with self._lock:
             self._calls += 1
-        try:
-            yield
-        finally:
-            with self._turned:
-                self._calls -= 1
-                if self._calls == 0 and self._idle is not None:
-                    self._idle()
+
+    def end(self) -> None:
+        """It is not any more."""
+        with self._lock:
+            self._calls -= 1
+            if self._calls == 0 and self._idle is not None:
+                self._idle()
 
     def report_to(self, changed: Any) -> None:
         """Tell another who hears of each change, and of how things are."""

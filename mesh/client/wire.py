@@ -15,7 +15,6 @@ from typing import Any, Protocol
 from discovery.model import Endpoint
 from mesh.call import Call, Metadata
 from mesh.client.pool import Link, Pool
-from mesh.client.status import LOCALLY_CANCELLED
 from mesh.errors import CallFailed, Code, Processed
 from mesh.flow import Inner
 
@@ -110,20 +109,6 @@ def metadata(call: Call) -> Metadata | None:
     ]
     given = {name for name, _ in call.metadata}
     return call.with_metadata([pair for pair in extra if pair[1] and pair[0] not in given])
-
-
-def cancel(inner: Any) -> None:
-    """
-    Tell the core that nobody waits for the reply of a unary call any more.
-
-    Its own cancel() would also cancel grpc's task in the middle of a batch, and what the batch
-    holds is then never freed: 1 KB, 14 KB in bursts (grpc/grpc#43360).
-    """
-    quietly = getattr(inner, "_cancel", None)
-    if quietly is None:
-        inner.cancel()
-    else:
-        quietly(LOCALLY_CANCELLED)
 
 
 def recalled(link: Link | None) -> CallFailed | None:

@@ -1,10 +1,10 @@
-"""What benchmarks of calls compare: an echo server, and every kind of channel to it."""
+"""What benchmarks of calls compare: an echo server, and every kind of channel to it, on asyncio."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -12,8 +12,6 @@ import grpc
 import grpc.aio
 from google.protobuf.wrappers_pb2 import BytesValue
 
-from discovery.memory import MemoryRegistry
-from discovery.model import Instance
 from mesh.client.channel import Channel
 from mesh.client.intercept import interceptors
 from mesh.policy.config import Policy
@@ -22,7 +20,7 @@ METHOD = "/bench.Echo/Say"
 REQUEST = BytesValue(value=b"x" * 145)
 TIMEOUT = 10.0
 BARE = "bare grpc.aio"
-# A bare channel as a careful user sets it up: no second retrier below, a deadline on each call.
+# A bare channel as the mesh sets up its own: no retrier below, and each call has a deadline.
 CAREFUL = (("grpc.enable_retries", 0),)
 Say = Callable[[], Awaitable[Any]]
 
@@ -56,40 +54,37 @@ class Nothing(grpc.aio.UnaryUnaryClientInterceptor):
         return await continuation(client_call_details, request)
 
 
+def target(ports: list[int]) -> str:
+    """Where a mesh channel finds the servers."""
+    return "static://" + ",".join(f"127.0.0.1:{port}" for port in ports) + "/echo"
+
+
 async def variants(stack: AsyncExitStack, ports: list[int]) -> dict[str, Say]:
     """Everything that is compared, by name; the first is what the others are compared with."""
-    first = f"127.0.0.1:{ports[0]}"
-    one, three = MemoryRegistry(), MemoryRegistry()
-    for port in ports:
-        instance = Instance("echo", "127.0.0.1", port)
-        await stack.enter_async_context(three.register(instance))
-        if port == ports[0]:
-            await stack.enter_async_context(one.register(instance))
     policy = Policy.production()
 
-    def intercepted(*wrapped: grpc.aio.ClientInterceptor) -> grpc.aio.Channel:
-        return grpc.aio.insecure_channel(first, CAREFUL, interceptors=wrapped)
+    def plain(*options: tuple[str, Any], interceptors: Sequence[Any] = ()) -> grpc.aio.Channel:
+        where = f"127.0.0.1:{ports[0]}"
+        return grpc.aio.insecure_channel(where, options, interceptors=interceptors)
 
-    channels: dict[str, Any] = {
-        BARE: grpc.aio.insecure_channel(first, CAREFUL),
-        "bare, grpc's own retries on": grpc.aio.insecure_channel(first),
-        "mesh, no rules": Channel("echo", Policy(), registry=one),
-        "mesh, production policy": Channel("echo", policy, registry=one),
-        "mesh, production, 3 endpoints": Channel("echo", policy, registry=three),
-        "1 interceptor that does nothing": intercepted(Nothing()),
-        "5 interceptors that do nothing": intercepted(*(Nothing() for _ in range(5))),
-        "mesh.interceptors, production": intercepted(*interceptors(policy)),
+    channels: dict[str, grpc.aio.Channel] = {
+        BARE: plain(*CAREFUL),
+        "bare, grpc's own retries on": plain(),
+        "mesh, no rules": Channel(target(ports[:1]), Policy()),
+        "mesh, production policy": Channel(target(ports[:1]), policy),
+        "mesh, production, 3 endpoints": Channel(target(ports), policy),
+        "mesh, production, observed": Channel(target(ports[:1]), policy, emit=lambda _: None),
+        "1 interceptor that does nothing": plain(*CAREFUL, interceptors=[Nothing()]),
+        "mesh.interceptors, production": plain(*CAREFUL, interceptors=interceptors(policy)),
     }
     says: dict[str, Say] = {}
     for name, channel in channels.items():
         opened = await stack.enter_async_context(channel)
         await opened.channel_ready()
         says[name] = _saying(opened)
-        if name == BARE:
-            says["bare, no deadline"] = _saying(opened, None)
     return says
 
 
-def _saying(channel: grpc.aio.Channel, timeout: float | None = TIMEOUT) -> Say:
+def _saying(channel: grpc.aio.Channel) -> Say:
     say: Any = channel.unary_unary(METHOD, BytesValue.SerializeToString, BytesValue.FromString)
-    return lambda: say(REQUEST, timeout=timeout)
+    return lambda: say(REQUEST, timeout=TIMEOUT)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,10 @@ class Orders(OrderServiceServicer):
     def __init__(self, work: Work, payments: PaymentServiceStub | None) -> None:
         self._work = work
         self._payments: Any = payments
+
+    async def WatchOrder(self, request: Any, context: object) -> AsyncIterator[Order]:
+        yield Order(order_id=request.order_id, note=self._work.name)
+        await self._work.do()
 
     async def GetOrder(self, request: GetOrderRequest, context: object) -> Order:
         await self._work.do()

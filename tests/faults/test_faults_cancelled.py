@@ -39,7 +39,19 @@ async def test_the_loser_of_a_hedge_leaves_nothing_behind() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "burst", "calls"),
-    [("hedge", 1, 3_000), ("hedge", 50, 10_000), ("mesh", 1, 3_000), ("mesh", 50, 10_000)],
+    [
+        ("hedge", 1, 3_000),
+        ("hedge", 50, 10_000),
+        ("mesh", 1, 3_000),
+        ("mesh", 50, 10_000),
+        ("mesh-stream", 50, 10_000),
+    ],
 )
 async def test_a_soak_of_cancellations_does_not_grow(how: str, burst: int, calls: int) -> None:
-    assert await left(how, calls=calls, burst=burst) < MOST / 2
+    assert await left(how, calls=calls, burst=burst) < MOST
+
+
+@pytest.mark.slow
+async def test_with_grpcs_public_cancel_alone_it_would() -> None:
+    """Once this fails, grpc frees it by itself, and mesh/client/cancelling.py can go."""
+    assert await left("public", calls=3_000, burst=1) > MOST
