@@ -14,6 +14,7 @@ from mesh.call import Call, Kind
 from mesh.client import status, wire
 from mesh.client.callables import MultiCallable
 from mesh.client.sync_calls import SyncFuture, SyncStream, UnaryAttempts, link_of
+from mesh.client.sync_reply import Reply
 from mesh.client.sync_requests import Replay
 from mesh.errors import MeshError
 
@@ -48,6 +49,8 @@ class SyncMultiCallable(MultiCallable):
         finally:
             if replay is not None:
                 replay.end()
+        if with_call and attempts.inner is None:
+            return reply, Reply(reply, tuple(call.notes))
         return reply, attempts.inner
 
 

@@ -195,4 +195,4 @@ class _Interceptor(
         finally:
             if replay is not None:
                 replay.end()
-        return answered[0] if answered else Reply(reply)
+        return answered[0] if answered else Reply(reply, tuple(call.notes))

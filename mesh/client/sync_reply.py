@@ -12,8 +12,10 @@ import grpc
 class Reply(grpc.Call, grpc.Future):  # type: ignore[type-arg]
     """A reply that no server gave: a fallback."""
 
-    def __init__(self, reply: Any) -> None:
+    def __init__(self, reply: Any, notes: tuple[tuple[str, str], ...]) -> None:
         self._reply = reply
+        # What layers say of it: mesh-fallback.
+        self._notes = notes
 
     def result(self, timeout: float | None = None) -> Any:
         return self._reply
@@ -52,10 +54,13 @@ class Reply(grpc.Call, grpc.Future):  # type: ignore[type-arg]
         return ()
 
     def trailing_metadata(self) -> Any:
-        return ()
+        return self._notes
 
     def code(self) -> Any:
         return grpc.StatusCode.OK
 
     def details(self) -> Any:
+        return ""
+
+    def debug_error_string(self) -> Any:
         return ""

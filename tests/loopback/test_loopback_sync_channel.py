@@ -21,6 +21,7 @@ from mesh.client.status import BlockingRpcFailed
 from mesh.errors import BulkheadFull, Code
 from mesh.policy.bulkhead import Bulkhead
 from mesh.policy.config import Policy
+from mesh.policy.fallback import Fallback
 from mesh.policy.retry import Retry
 
 KEY = (("idempotency-key", "k-1"),)
@@ -179,9 +180,26 @@ def test_a_full_bulkhead_refuses(town):
         with pytest.raises(grpc.RpcError) as caught:
             method(channel)(b"")
         assert isinstance(caught.value, BlockingRpcFailed)
-        assert isinstance(caught.value.error, BulkheadFull)
+        refusal = caught.value
+        assert isinstance(refusal.error, BulkheadFull)
+        # As grpc's own errors, it is a future that is over.
+        assert isinstance(refusal, grpc.Future)
+        assert (refusal.done(), refusal.running(), refusal.cancelled()) == (True, False, False)
+        assert refusal.exception() is refusal
+        assert refusal.traceback() is not None
+        with pytest.raises(BlockingRpcFailed):
+            refusal.result()
         flaky.hold.set()
         assert first.result(5) == b"one"
+
+
+def test_a_reply_that_no_server_gave_has_a_call_behind_it_too(town):
+    with town.channel(Policy(fallback=Fallback(value=b"kept"))) as channel:
+        reply, call = method(channel).with_call(b"", timeout=0.2)
+        assert (reply, call.result(), call.code()) == (b"kept", b"kept", grpc.StatusCode.OK)
+        assert list(call.trailing_metadata()) == [("mesh-fallback", "value")]
+        assert call.initial_metadata() == ()
+        assert call.done()
 
 
 def test_a_call_leaves_a_server_that_is_gone(town):
