@@ -44,6 +44,10 @@ TRIALS: dict[str, tuple[str, Trial]] = {
         "each in turn drains on SIGTERM and is started again",
         lambda asked, who: servers.rolled(asked.calls, contenders=who),
     ),
+    "rolled-writes": (
+        "the same, calls that may not be repeated",
+        lambda asked, who: servers.rolled(asked.calls, writes=True, contenders=who),
+    ),
     "blackhole": (
         "one server's packets vanish",
         lambda asked, who: network.blackholed(asked.seconds, contenders=who),

@@ -83,9 +83,11 @@ async def killed(
 
 
 @asynccontextmanager
-async def rolled(calls: int = 2_000, *, contenders: Sequence[str] = PAIR) -> AsyncIterator[Stage]:
+async def rolled(
+    calls: int = 2_000, *, writes: bool = False, contenders: Sequence[str] = PAIR
+) -> AsyncIterator[Stage]:
     """Each replica in turn drains on SIGTERM and is started again, until `calls` were made."""
-    async with staged(contenders=contenders) as stage:
+    async with staged(writes=writes, contenders=contenders) as stage:
         await asyncio.sleep(QUIET)
         turns = 0
         while stage.mesh.sent < calls or turns < len(stage.replicas):

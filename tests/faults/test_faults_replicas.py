@@ -61,6 +61,14 @@ async def test_ten_thousand_calls_none_fails(trial) -> None:
 
 
 @pytest.mark.slow
+async def test_a_rolling_restart_fails_none_of_the_calls_that_may_not_be_repeated() -> None:
+    async with servers.rolled(2_000, writes=True) as stage:
+        pass
+    assert stage.mesh.sent >= 2_000
+    unharmed(stage)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "trial", [network.blackholed, network.reset, network.slowed, network.lossy]
 )
