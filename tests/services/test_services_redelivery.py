@@ -27,6 +27,7 @@ from services.notifications import store
 from services.notifications.events import notification
 from tests.services.conserved import settled
 from tests.services.shopping import asking
+from tests.store.postgresql import DATABASES, new_url
 
 TIMES = 10
 SEEDS = range(5)
@@ -35,9 +36,15 @@ REFUNDED = PaymentStatus.Value("PAYMENT_STATUS_REFUNDED")
 REFUSALS = ("PAYMENT_REFUNDED", "RESERVATION_RELEASED", "RESERVATION_NOT_FOUND")
 
 
-async def written(folder, name: str, deliveries: list[list[Event]]) -> set[tuple]:
+@pytest.fixture(params=DATABASES)
+def sort(request: pytest.FixtureRequest) -> str:
+    """Which sort of database the shop has, each in turn."""
+    return str(request.param)
+
+
+async def written(folder, sort: str, name: str, deliveries: list[list[Event]]) -> set[tuple]:
     """What the notifications are when events come in these batches."""
-    async with connect(f"sqlite:///{folder}/{name}.db") as database:
+    async with connect(new_url(sort, folder / f"{name}.db")) as database:
         await database.migrate("notifications", migrations("services.notifications"))
         inbox = Inbox(database, consumer="notifications", source="orders", handler=write)
         for batch in deliveries:
@@ -64,16 +71,16 @@ async def events_of(database: Database) -> list[Event]:
     return await database.read(lambda tx: outbox.after(tx, 0, 1000))
 
 
-async def test_events_that_come_ten_times_in_any_order_have_one_effect_each(shop, tmp_path):
+async def test_events_that_come_ten_times_in_any_order_have_one_effect_each(shop, tmp_path, sort):
     for number in range(12):
         card = "card-declined" if number % 3 == 0 else "card"
         await shop.orders.CreateOrder(asking(("mug", 1), card=card, customer=f"c-{number % 4}"))
     await settled(shop.orders)
-    async with connect(f"sqlite:///{shop.shop.folder}/orders.db") as database:
+    async with connect(shop.shop.url("orders")) as database:
         events = await events_of(database)
     assert len(events) == 24
 
-    once = await written(tmp_path, "once", [events])
+    once = await written(tmp_path, sort, "once", [events])
 
     assert len(once) == len(events)
     for seed in SEEDS:
@@ -85,7 +92,7 @@ async def test_events_that_come_ten_times_in_any_order_have_one_effect_each(shop
             size = random.randint(1, 30)
             batches.append(many[:size])
             many = many[size:]
-        assert await written(tmp_path, f"many-{seed}", batches) == once
+        assert await written(tmp_path, sort, f"many-{seed}", batches) == once
 
 
 @pytest.mark.parametrize("seed", SEEDS)
