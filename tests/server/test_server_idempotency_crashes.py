@@ -138,7 +138,9 @@ async def test_of_two_instances_that_race_one_runs(url):
         assert sorted(set(await effects(instances[0].database))) == ["a"]
         assert len(await effects(instances[0].database)) == 5
     assert sum(each.runs for each in instances) == 5
-    assert [replayed for _, replayed in said].count(False) == 5
+    # On a slow machine some are told that the first one is still running, and had no reply.
+    answered = [replayed for reply, replayed in said if reply != IN_PROGRESS]
+    assert answered.count(False) == 5
 
 
 async def test_a_result_is_forgotten_after_its_retention(database):
