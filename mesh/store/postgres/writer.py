@@ -1,11 +1,15 @@
 """
-The writer: works under the writers' lock, many to a commit, each with a savepoint of its own.
+The writer: works under the writers' lock, many to a commit.
 
+    BEGIN lock | work | work | ... | COMMIT              | is one exchange with the server
+        |
+        one that had written raises: all of it is undone and run again, this time
+        v
     BEGIN lock SAVEPOINT | work | RELEASE SAVEPOINT | work | ... | RELEASE COMMIT
-      one exchange                  one exchange                  one exchange
 
-Lost in the middle, nothing of it stands, and all its works are run again.  Refused by the COMMIT
-(a constraint that was deferred), they are run again one by one, to find whose fault it is.
+Works that fail do so mostly before they write, and a savepoint costs as much as a statement.  Lost
+in the middle, nothing of it stands, and all its works are run again.  Refused by the COMMIT (a
+constraint that was deferred), they are run again one by one, to find whose fault it is.
 """
 
 from __future__ import annotations
@@ -65,11 +69,16 @@ class Writer:
 
     async def _try(self, more: Iterator[Job], begun: list[Job]) -> None:
         """Commit the works of `begun` and `more`; raises only _Refused."""
-        patience = Patience(self._patience, self._rng)
+        patience, guarded = Patience(self._patience, self._rng), False
         try:
             while True:
                 try:
-                    await self._commit(tuple(begun), more)
+                    await self._commit(tuple(begun), more, guarded)
+                except _Undo:
+                    await self._link.reset()
+                    if len(begun) == 1:
+                        return  # nobody else's work went with it
+                    guarded = True
                 except Again as again:
                     await self._link.reset()
                     await patience.wait(again)
@@ -79,12 +88,12 @@ class Writer:
             await self._link.reset()
             _lose(begun, error)
 
-    async def _commit(self, begun: tuple[Job, ...], more: Iterator[Job]) -> None:
+    async def _commit(self, begun: tuple[Job, ...], more: Iterator[Job], guarded: bool) -> None:
         link = self._link
         closing: tuple[str, ...] = ("begin", _LOCK)
         await link.open()
         for job in chain(begun, more):
-            closing = await self._do(job, closing)
+            closing = await self._do(job, closing, guarded)
         try:
             await link.say(*closing, "commit")
         except Away as lost:
@@ -96,11 +105,13 @@ class Writer:
         if link.wrote:
             self._wrote()
 
-    async def _do(self, job: Job, closing: tuple[str, ...]) -> tuple[str, ...]:
+    async def _do(self, job: Job, closing: tuple[str, ...], guarded: bool) -> tuple[str, ...]:
         """Run one work, after `closing` the one before; answers what closes this one."""
         link = self._link
-        await link.say(*closing, "savepoint work")
-        wrote = link.wrote
+        opening = (*closing, "savepoint work") if guarded else closing
+        if opening:
+            await link.say(*opening)
+        before, link.wrote = link.wrote, False
         job.error = None
         try:
             job.result = await conduct(job, link.name, link.answer)
@@ -113,10 +124,20 @@ class Writer:
         if link.broken and job.error is None:
             cause = f"nothing stands after: {link.broken.cause}"
             job.error = StatementFailed(link.name, cause)
+        wrote = link.wrote
         if job.error is None:
-            return ("release work",)
-        link.wrote = wrote
-        return ("rollback to work", "release work")
+            link.wrote = before or wrote
+            return ("release work",) if guarded else ()
+        link.wrote = before
+        if guarded:
+            return ("rollback to work", "release work")
+        if wrote or link.broken:
+            raise _Undo
+        return ()
+
+
+class _Undo(Exception):
+    """A work failed that had written, with no savepoint before it."""
 
 
 class _Refused(Exception):
