@@ -128,7 +128,8 @@ async def test_of_two_instances_that_race_one_runs(url):
             database = await stack.enter_async_context(connect(url))
             await database.migrate("effects", [EFFECT])
             instances.append(Commands(database))
-            echoes.append(await stack.enter_async_context(serving(instances[-1])))
+            serves = serving(instances[-1], wait=30.0)
+            echoes.append(await stack.enter_async_context(serves))
         said = await asyncio.gather(
             *(
                 answer(echoes[n % 2].Say(Text(text="a"), metadata=key(f"k-{n // 10}")))

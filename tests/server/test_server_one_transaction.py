@@ -66,7 +66,7 @@ async def two(url: str, sort: type[Commands]):
             database = await stack.enter_async_context(connect(url))
             await database.migrate("effects", [EFFECT])
             instances.append(sort(database))
-            stubs.append(await stack.enter_async_context(serving(instances[-1])))
+            stubs.append(await stack.enter_async_context(serving(instances[-1], wait=30.0)))
         yield instances, stubs
 
 
