@@ -181,11 +181,11 @@ class Pool:
         try:
             while True:
                 state = link.channel.get_state(try_to_connect=True)
-                if asking is not None and state is not READY:
-                    asking.cancel()
-                    asking = None
                 # READY after a change is a new connection, even where what lay between went unseen.
                 if reachable(state) is not known or known:
+                    if asking is not None:
+                        asking.cancel()
+                        asking = None
                     known = reachable(state)
                     age = renewal.renewed_after(link.endpoint, self._rng) if known else None
                     link.age(age, self._renew)

@@ -186,6 +186,7 @@ class SyncChannel(grpc.Channel):
     def _publish(self, snapshot: Snapshot) -> None:
         with self.driver.lock:
             self._snapshot = snapshot
+            self.pool.health_check = self._policy.health_check
             self.pool.follow(self.memory.select(snapshot))
             self.memory.publish(snapshot)
         self._first.set()

@@ -19,6 +19,7 @@ import grpc
 from discovery.model import Endpoint
 from mesh.client import renewal
 from mesh.client.pool import READY, Options, merged, reachable
+from mesh.client.sync_health import Watching
 
 # grpc's own thread asks every 0.2 s whether anyone still subscribes, and dies with a traceback when
 # the channel was closed meanwhile: it is given time to end first.
@@ -30,7 +31,12 @@ class SyncLink:
     """The connection to one endpoint, and how many calls are on it."""
 
     def __init__(
-        self, endpoint: Endpoint, channel: grpc.Channel, lock: threading.RLock, changed: Any
+        self,
+        endpoint: Endpoint,
+        channel: grpc.Channel,
+        lock: threading.RLock,
+        changed: Any,
+        health_check: str | None = None,
     ) -> None:
         self.endpoint = endpoint
         self.callables: dict[Any, Any] = {}
@@ -38,6 +44,10 @@ class SyncLink:
         self._channel = channel
         self._changed = changed
         self._lock = lock
+        # Whose health is watched while it stands; what was said last of whether it can be called.
+        self._health_check = health_check
+        self._watching: Watching | None = None
+        self._known: bool | None = None
         self._turned = threading.Condition(lock)
         self._calls = 0
         self._idle: Callable[[], None] | None = None
@@ -76,7 +86,7 @@ class SyncLink:
         """Tell another who hears of each change, and of how things are."""
         with self._turned:
             self._changed = changed
-            changed(self.endpoint, reachable(self.state))
+            changed(self.endpoint, self._known)
 
     def when_idle(self, tell: Callable[[], None]) -> None:
         """Call `tell` once no call is on the link, now if none is."""
@@ -88,6 +98,8 @@ class SyncLink:
     def close(self) -> None:
         """Close at once; what is in flight is cancelled."""
         self._channel.unsubscribe(self._turn)
+        with self._lock:
+            self._end_watch()
         closing = threading.Timer(POLLER_SECONDS, self._channel.close)
         closing.daemon = True
         closing.start()
@@ -97,11 +109,29 @@ class SyncLink:
             was, self.state = self.state, state
             self._turned.notify_all()
             if reachable(was) is not reachable(state):
-                self._changed(self.endpoint, reachable(state))
+                self._end_watch()
+                self._reached(reachable(state))
         if state is grpc.ChannelConnectivity.IDLE:
             # Only a subscription can ask a blocking channel to connect again.
             self._channel.subscribe(_nobody, try_to_connect=True)
             self._channel.unsubscribe(_nobody)
+
+    def _reached(self, ready: bool | None) -> None:
+        if not ready or self._health_check is None:
+            self._say(ready)
+            return
+        # "the subchannel [...] stays in CONNECTING until the first response" - gRFC A17
+        self._say(None)
+        self._watching = Watching(self._channel, self._health_check, self._lock, self._say)
+
+    def _say(self, ready: bool | None) -> None:
+        self._known = ready
+        self._changed(self.endpoint, ready)
+
+    def _end_watch(self) -> None:
+        if self._watching is not None:
+            self._watching.end()
+            self._watching = None
 
 
 class SyncPool:
@@ -116,6 +146,8 @@ class SyncPool:
         credentials: grpc.ChannelCredentials | None = None,
         drain_seconds: float = 30.0,
     ) -> None:
+        # Whose health each new connection is asked for; None asks for nobody's.
+        self.health_check: str | None = None
         self.links: dict[str, SyncLink] = {}
         self._on_ready = on_ready
         self._lock = lock
@@ -212,7 +244,8 @@ class SyncPool:
             channel = grpc.insecure_channel(endpoint.address, self._options)
         else:
             channel = grpc.secure_channel(endpoint.address, self._credentials, self._options)
-        return SyncLink(endpoint, channel, self._lock, changed or self._turned)
+        turned = changed or self._turned
+        return SyncLink(endpoint, channel, self._lock, turned, self.health_check)
 
 
 async def _drained(link: SyncLink, grace: float) -> None:

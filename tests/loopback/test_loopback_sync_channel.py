@@ -13,6 +13,8 @@ from typing import Any
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import HealthServicer
 
 import mesh
 from discovery.memory import MemoryRegistry
@@ -42,6 +44,8 @@ class Flaky(grpc.GenericRpcHandler):
 
     def service(self, handler_call_details: Any) -> Any:
         kind = handler_call_details.method.rsplit("/", 1)[1]
+        if not hasattr(self, kind):
+            return None
         return getattr(grpc, f"{kind}_rpc_method_handler")(getattr(self, kind))
 
     def _serve(self, context: Any) -> bytes:
@@ -91,8 +95,10 @@ class Town:
         self.ports: dict[str, int] = {}
         self._held: list[Any] = []
 
-    def open(self, handler: Flaky) -> None:
+    def open(self, handler: Flaky, health: HealthServicer | None = None) -> None:
         server = grpc.server(futures.ThreadPoolExecutor(64), handlers=(handler,))
+        if health is not None:
+            health_pb2_grpc.add_HealthServicer_to_server(health, server)
         self.ports[handler.name] = port = server.add_insecure_port("127.0.0.1:0")
         server.start()
         self._stack.callback(lambda: server.stop(0).wait(5))
@@ -264,3 +270,27 @@ def test_interceptors_drive_the_column_on_a_channel_of_ones_own(town):
             method(channel)(b"")
         assert caught.value.code() is grpc.StatusCode.NOT_FOUND
         assert caught.value.details() == "flaky"
+
+
+def test_a_server_is_picked_while_it_says_that_it_serves(town):
+    status, health = health_pb2.HealthCheckResponse, HealthServicer()
+    health.set("town", status.NOT_SERVING)
+    town.open(Flaky("one"), health)
+    with town.channel(Policy(health_check="town")) as channel:
+        known = channel.memory.pool.members
+        eventually(lambda: known["one"].ready is False)
+        with pytest.raises(grpc.RpcError) as caught:
+            method(channel)(b"", timeout=5)
+        assert "none of 1 endpoints can be reached" in caught.value.details()
+        health.set("town", status.SERVING)
+        assert method(channel)(b"", timeout=5, wait_for_ready=True) == b"one"
+        health.set("town", status.NOT_SERVING)
+        eventually(lambda: known["one"].ready is False)
+    eventually(lambda: all(thread.name != "mesh-health" for thread in threading.enumerate()))
+
+
+def test_a_server_without_health_is_picked_all_the_same(town, caplog):
+    town.open(Flaky("one"))
+    with town.channel(Policy(health_check="town")) as channel:
+        assert method(channel)(b"", timeout=5) == b"one"
+    assert "no health service" in caplog.text
