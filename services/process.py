@@ -17,7 +17,6 @@ Exit 0 after SIGTERM or SIGINT and a drain, 2 for a usage or an environment that
 from __future__ import annotations
 
 import argparse
-import asyncio
 import logging
 import os
 import socket
@@ -34,6 +33,11 @@ from mesh.server import Limits
 from mesh.store import StoreError
 from services.access import OPEN, Access
 from services.bus import MakeBus, from_url
+
+if sys.platform == "win32":
+    from asyncio import run
+else:  # a third less to do per exchange with PostgreSQL than asyncio's own loop
+    from uvloop import run
 
 # The contract with its comments, for reflection; an installed shop has none beside it.
 _BESIDE = Path(__file__).resolve().parent.parent / "protos" / "shop.binpb"
@@ -82,7 +86,7 @@ def main(service: str, serve: Serve, arguments: Sequence[str] | None = None) -> 
     )
     process = read(service, sys.argv[1:] if arguments is None else arguments, os.environ)
     try:
-        asyncio.run(_serve(serve, process))
+        run(_serve(serve, process))
     except (StoreError, DiscoveryError, _CantListen) as error:
         return _say(service, str(error))
     except KeyboardInterrupt:  # before the server heard signals: nothing was begun

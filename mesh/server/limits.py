@@ -63,6 +63,9 @@ class Limits:
         """These bounds as grpc channel arguments."""
         return [
             ("grpc.max_concurrent_streams", self.max_concurrent_streams),
+            # C-core would count streams that have ended and are not yet freed against that number,
+            # and so refuse most of a burst from clients who keep to it.
+            ("grpc.http.overload_protection", 0),
             ("grpc.max_receive_message_length", self.max_receive_message_size),
             ("grpc.max_send_message_length", self.max_send_message_size),
             # Between the soft and the absolute limit C-core refuses by chance: make them one.

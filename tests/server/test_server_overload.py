@@ -114,3 +114,15 @@ async def test_a_connection_is_told_how_many_streams_it_may_open():
     settings = dict(struct.iter_unpack(">HI", payload))
     assert header[3] == 4
     assert settings[3] == 100
+
+
+async def test_a_burst_of_more_calls_than_streams_waits_for_its_turn():
+    """What clients hold back for want of a stream is served in turn, and none of it is refused."""
+    async with (
+        Server("echo", [Echo()]).serving() as address,
+        grpc.aio.insecure_channel(address, options=[("grpc.enable_retries", 0)]) as channel,
+    ):
+        echo = EchoStub(channel)
+        for _ in range(3):
+            calls = [echo.Say(Text(text="a"), timeout=30).code() for _ in range(500)]
+            assert set(await asyncio.gather(*calls)) == {grpc.StatusCode.OK}
