@@ -65,6 +65,10 @@ class Ring:
         self._hashes = [place[0] for place in places]
         self._owners = [place[1] for place in places]
 
+    def __len__(self) -> int:
+        """How many places there are."""
+        return len(self._hashes)
+
     def pick(self, call: Call, now: float, shunned: Collection[str] = NOBODY) -> Member | None:
         hashes, owners = self._hashes, self._owners
         start = bisect_left(hashes, self._hash(call))

@@ -149,6 +149,22 @@ def test_a_ring_shares_by_weight():
     assert 0.68 < homes["a"] / 2000 < 0.82
 
 
+@pytest.mark.parametrize(
+    ("weights", "places"),
+    [
+        # At least 1024, and so many that the smallest weight has a whole number of them ...
+        ({"a": 1, "b": 1, "c": 1}, 1026),
+        ({"a": 3, "b": 7}, 1027),
+        ({"a": 1, "b": 100}, 1111),
+        # ... but no more than 4096 in all.
+        ({"a": 1, "b": 5000}, 4096),
+    ],
+)
+def test_a_ring_has_at_least_1024_places_and_at_most_4096(weights, places):
+    rule = RingHash(header="x-user")
+    assert len(rule.picker(members(**weights), Random(1))) == places
+
+
 def test_without_the_header_a_call_goes_anywhere():
     ring = RingHash(header="x-user").picker(members(a=1, b=1), Random(1))
     assert set(picks(ring, 50)) == {"a", "b"}

@@ -161,6 +161,16 @@ def test_a_stream_is_opened_anew_until_it_answers(town, kind):
         assert flaky.requests == [[b"a", b"b"]] * 3
 
 
+def test_more_than_the_buffer_holds_is_not_replayed(town):
+    flaky = Flaky("one", grpc.StatusCode.UNAVAILABLE)
+    town.open(flaky)
+    chunks = [b"x" * 100_000] * 4
+    with town.channel(Policy(retry=QUICK)) as channel, pytest.raises(grpc.RpcError) as caught:
+        method(channel, "stream_unary")(iter(chunks), metadata=KEY, timeout=5)
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert flaky.calls == 1
+
+
 def test_thirty_two_threads_pass_a_bulkhead_of_four(town):
     flaky = Flaky("one")
     town.open(flaky)

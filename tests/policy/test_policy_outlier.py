@@ -142,6 +142,21 @@ def test_no_more_are_ejected_than_allowed_and_one_always_may_be():
     assert heard[-1].unenforced == "max_ejection_overflow"
 
 
+@pytest.mark.parametrize(("failures", "ejected"), [(16, False), (17, True), (18, True)])
+def test_the_percentage_itself_is_enough(failures, ejected):
+    """85 % is 17 of 20: Envoy's "at least", and that of A50's text."""
+    detector, tallies = detector_of(
+        Outlier(
+            success_rate=None,
+            consecutive_errors=None,
+            failure_percentage=FailurePercentage(minimum_hosts=1, request_volume=20),
+        )
+    )
+    tallies[0].successes, tallies[0].failures = 20 - failures, failures
+    detector.sweep(tallies, 10.0)
+    assert (tallies[0].ejected_at is not None) is ejected
+
+
 def test_enforcement_of_nothing_only_tells():
     heard = []
     rule = Outlier(
