@@ -27,7 +27,7 @@ class Oracle:
     def call(self, script):
         """When each attempt is sent, the status that the caller gets and when; in ticks."""
         sent, running, stopped = [], {}, False
-        due, now = 0, 0
+        due, now, last = 0, 0, Code.OK
         while True:
             # "hedged RPCs will be sent [...] until maxAttempts", "only the first [...]" throttled
             more = not sent or (
