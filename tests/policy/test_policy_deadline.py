@@ -58,6 +58,8 @@ def deadline_given(call, timeout=None, inbound=None, now=100.0):
         (None, None, 101.5, 101.0),
         (100.5, None, 101.5, 100.5),
         (105.0, 10.0, 101.5, 101.0),
+        # Before the inbound one ends, but within its reserve.
+        (101.2, None, 101.5, 101.0),
         (None, None, 100.5, DeadlineSpent),
         (99.0, None, None, DeadlineSpent),
         (100.004, None, None, DeadlineSpent),

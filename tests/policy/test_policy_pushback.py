@@ -2,7 +2,7 @@
 
 from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as some
 
 from mesh.details import DETAILS
@@ -61,6 +61,10 @@ def test_truncated_details_are_no_error(data):
 
 
 @given(some.text(max_size=12))
+@example("-1")
+@example("-0.5")
+@example("2147483647")
+@example("2147483648")
 def test_a_pushback_that_is_no_int32_asks_for_no_retry(text):
     found = pushback(CallFailed(Code.UNAVAILABLE, trailing=[("grpc-retry-pushback-ms", text)]))
     plain = text.isascii() and text.isdigit() and int(text) < 2**31

@@ -97,6 +97,12 @@ def test_an_idempotency_key_makes_a_call_repeatable():
     assert said(down(), "ok", call=Call(UNSAFE, key="k-1"))[-1] == "ok"
 
 
+def test_pushback_begins_the_backoff_anew():
+    outcomes = [down(), down(), pushed("250"), down(), "ok"]
+    waits = [line for line in said(*outcomes, rule=Retry(attempts=5)) if isinstance(line, Sleep)]
+    assert waits == [Sleep(0.06), Sleep(0.12), Sleep(0.25), Sleep(0.06)]
+
+
 def test_a_call_that_runs_already_is_asked_for_again_when_the_server_says():
     running = down(Code.ABORTED, trailing=[("grpc-status-details-bin", IN_PROGRESS_IN_1_5_S)])
 
