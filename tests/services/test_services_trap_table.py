@@ -20,7 +20,8 @@ TABLE = """
     test_only_a_refusal_that_stays_true_is_stored
 54 a relay misses no late commit, and one relays
     test_who_is_past_a_position_has_missed_none_before_it
-    test_of_two_relays_one_relays_and_the_other_takes_over
+    test_one_of_many_relays_at_a_time
+    test_a_relay_goes_on_where_the_one_before_it_stopped
 55 an inbox remembers for longer than anybody redelivers
     test_an_inbox_remembers_longer_than_an_outbox_can_repeat
 56 a poison event holds up its own aggregate
