@@ -179,8 +179,8 @@ STORY: list[Call] = [
 ]
 
 
-async def test_both_agents_answer_a_story_alike(agent: Agent, consul: str) -> None:
-    async with aiohttp.ClientSession() as session:
+async def test_both_agents_answer_a_story_alike(agent: Agent, tmp_path: Path) -> None:
+    async with real_consul(tmp_path) as consul, aiohttp.ClientSession() as session:
         real, ours = Asked(session, consul), Asked(session, agent.address)
         for call in STORY:
             expected = await real.answer(call)

@@ -66,16 +66,22 @@ class ConsulPlace:
 
 
 @pytest.fixture(params=["memory", "agent", "consul"])
-async def place(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
-    if request.param == "memory":
+def chosen(request: pytest.FixtureRequest) -> str:
+    """Which registry; of the real one, the address."""
+    return str(request.getfixturevalue("consul")) if request.param == "consul" else request.param
+
+
+@pytest.fixture
+async def place(chosen: str) -> AsyncIterator[Place]:
+    if chosen == "memory":
         async with MemoryRegistry() as memory:
             yield MemoryPlace(memory)
         return
-    if request.param == "agent":
+    if chosen == "agent":
         async with Agent.serving() as agent, _consul_place(agent.address) as place:
             yield place
         return
-    async with _consul_place(request.getfixturevalue("consul")) as place:
+    async with _consul_place(chosen) as place:
         yield place
 
 
