@@ -109,10 +109,11 @@ class NatsBus:
             config=ConsumerConfig(ack_wait=ACK_SECONDS, max_ack_pending=1),
         )
         try:
-            while True:
+            while not _cancelled():
                 with suppress(NatsTimeout):
                     for message in await subscription.fetch(1, timeout=FETCH_SECONDS):
                         await self._handle(source, group, message, take)
+            raise asyncio.CancelledError
         finally:
             with suppress(Error, OSError):
                 await subscription.unsubscribe()
@@ -132,6 +133,8 @@ class NatsBus:
             )
         else:
             async with _kept(message):
+                if _cancelled():
+                    raise asyncio.CancelledError
                 await hold(take, lambda: [event], what=message.subject, rng=self._rng)
         await message.ack()
 
@@ -176,6 +179,17 @@ async def _kept(message: Any) -> AsyncIterator[None]:
         raise
     finally:
         keeping.cancel()
+
+
+def _cancelled() -> bool:
+    """
+    Whether this task was told to stop, also when nobody raised it.
+
+    Before Python 3.12 asyncio.wait_for, by which the client waits for a message, swallows a
+    cancellation that comes in the moment of the message.
+    """
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 async def _heard(error: Exception) -> None:
