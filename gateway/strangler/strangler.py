@@ -218,6 +218,7 @@ class Strangler:
             await asyncio.wait([task])
             for shift in self.shifts.values():
                 await shift.close()
+            await self.book.refresh()  # an abort since the last tick holds after a restart too
             for work in list(self._retiring):
                 work.cancel()
             await asyncio.gather(*self._retiring, return_exceptions=True)

@@ -283,6 +283,19 @@ async def test_an_abort_outlives_a_restart(request: Any, tmp_path: Path) -> None
     assert again.shifts["products"].standing.reason == "prices are wrong"
 
 
+async def test_an_abort_of_the_last_moment_outlives_a_restart(
+    request: Any, tmp_path: Path
+) -> None:
+    file = tmp_path / "strangler.json"
+    async with strangled(request.node.nodeid, file=file, percent=100, abort=ABORT) as town:
+        town.new.status = 500
+        for _ in range(10):
+            await town.ask("GET", "/v1/products/mug")
+    again = Strangler(file, file.with_suffix(".state"))
+
+    assert again.shifts["products"].standing.mode is plan.Mode.ABORTED
+
+
 async def test_counts_outlive_a_change_of_their_route() -> None:
     one = load(json.dumps(document("http://127.0.0.1:9", percent=1)))
     two = load(json.dumps(document("http://127.0.0.1:9", percent=2)))
