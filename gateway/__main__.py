@@ -14,6 +14,7 @@ import sys
 
 import discovery
 from gateway.environment import Settings, Usage, settings
+from gateway.request_id import InLog
 from gateway.router import Ambiguous
 from gateway.rule import RuleError
 from gateway.serve import Gateway, ListenError
@@ -30,9 +31,7 @@ else:  # a tenth less to do per request than asyncio's own loop
 
 
 def main(arguments: list[str] | None = None) -> int:
-    logging.basicConfig(
-        level=logging.WARNING, format="%(levelname)s %(name)s %(message)s", stream=sys.stderr
-    )
+    _log_to_stderr()
     try:
         given = sys.argv[1:] if arguments is None else arguments
         told = settings(given, os.environ)
@@ -82,6 +81,16 @@ def _strangler(told: Settings, together: Together) -> Strangler | None:
         return Strangler(*told.strangler, together)
     except (PolicyError, BookError) as error:
         raise Usage(f"GATEWAY_STRANGLER: {error}") from error
+
+
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(InLog())
+    logging.basicConfig(
+        level=logging.WARNING,
+        format="%(levelname)s %(name)s%(request)s %(message)s",
+        handlers=[handler],
+    )
 
 
 def _say(url: str) -> None:

@@ -35,6 +35,7 @@ from gateway.invalid import Invalid
 from gateway.jsontext import dumps
 from gateway.metrics import NO_ROUTE, GatewayMetrics, route_of
 from gateway.percent import PercentError
+from gateway.request_id import HEADER, Named
 from gateway.rest import Served
 from gateway.router import NoRoute, WrongMethod
 from gateway.settings import Limits
@@ -90,12 +91,13 @@ class App:
         if scope["type"] == "lifespan":
             await _lifespan(receive, send)
         elif scope["type"] == "http":
-            with _Counted(self):
-                await self._http(Exchange(scope, receive, self.limits, self.stopping), send)
+            exchange = Exchange(scope, receive, self.limits, self.stopping)
+            with _Counted(self), Named(exchange.request_id):
+                await self._http(exchange, send)
         else:
-            with _Counted(self):
-                scope = {**scope, "method": "GET"}
-                exchange = Exchange(scope, receive, self.limits, self.stopping)
+            scope = {**scope, "method": "GET"}
+            exchange = Exchange(scope, receive, self.limits, self.stopping)
+            with _Counted(self), Named(exchange.request_id):
                 await self._socket(exchange, receive, send)
 
     async def _http(self, exchange: Exchange, send: Send) -> None:
@@ -170,7 +172,7 @@ class App:
             self._streams -= exchange.streams
         if answer.status != HTTPStatus.OK:  # refused before it was opened
             # A proxy that takes it for opened must not pass a request through what it takes for it.
-            headers = [*answer.headers, *ALWAYS, (b"connection", b"close")]
+            headers = [*self._told(exchange, answer), (b"connection", b"close")]
             start = {"status": answer.status, "headers": headers}
             await send({"type": "websocket.http.response.start", **start})
             await send({"type": "websocket.http.response.body", "body": answer.body})
@@ -246,7 +248,7 @@ class App:
         return own(exchange)
 
     async def _send(self, exchange: Exchange, answer: Answer, send: Send) -> None:
-        headers = [*answer.headers, *ALWAYS, *self._cors.headers(exchange, answer)]
+        headers = [*self._told(exchange, answer), *self._cors.headers(exchange, answer)]
         if self.stopping.is_set():
             headers.append((b"connection", b"close"))
         start: dict[str, Any] = {"type": "http.response.start", "status": answer.status}
@@ -264,6 +266,9 @@ class App:
                     async for piece in pieces:
                         await send({"type": "http.response.body", "body": piece, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
+
+    def _told(self, exchange: Exchange, answer: Answer) -> RawHeaders:
+        return [*answer.headers, *ALWAYS, (HEADER, exchange.request_id)]
 
     # -- the gateway's own paths
 

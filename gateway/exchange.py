@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from gateway import headers
+from gateway import headers, request_id
 from gateway.invalid import Invalid
 from gateway.settings import Limits
 from gateway.status import Problem, problem
@@ -66,7 +66,7 @@ class Exchange:
             "path",
             "principal",
         ),
-        *("query", "saying", "scope", "stopping", "streams"),
+        *("query", "request_id", "saying", "scope", "stopping", "streams"),
     )
 
     def __init__(
@@ -77,7 +77,8 @@ class Exchange:
         # The path as it was sent: "%2F" and "/" are different things until the route is known.
         self.path: str = scope["raw_path"].decode("latin-1")
         self.query: str = scope["query_string"].decode("latin-1")
-        self.headers: RawHeaders = scope["headers"]
+        self.headers: RawHeaders
+        self.request_id, self.headers = request_id.settled(scope["headers"])
         self.limits = limits
         self.stopping = stopping
         # How large the headers are, once they are looked at.

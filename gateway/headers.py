@@ -6,8 +6,7 @@ Which headers cross the gateway, both ways: an allow-list, and nothing else.
           Grpc-Metadata-X, Grpc-Metadata-X-Bin (base64)                             as x, x-bin
           X-Forwarded-For, X-Forwarded-Host                                         appended, set
     new   X-Mesh-Principal, who asks as gateway.guard has found; X-Mesh-* cannot be sent
-    out   Grpc-Metadata-X of what the service sent; Idempotent-Replayed, Www-Authenticate,
-          X-Request-Id bare
+    out   Grpc-Metadata-X of what the service sent; Idempotent-Replayed, Www-Authenticate bare
 
 A value that is not printable ASCII is 400 on the way in and dropped on the way out: what HTTP
 would take as two headers, gRPC must not see as one.
@@ -34,7 +33,7 @@ ALLOWED = frozenset(
         "last-event-id",
     }
 )
-BARE_OUT = frozenset({"idempotent-replayed", "www-authenticate", "x-request-id"})
+BARE_OUT = frozenset({"idempotent-replayed", "www-authenticate"})
 # "the connection option ... hop-by-hop" (RFC 9110 7.6.1), what gRPC means by itself, and what
 # would make the service believe that somebody else speaks.
 FORBIDDEN = frozenset(
@@ -44,7 +43,7 @@ FORBIDDEN = frozenset(
         *("host", "user-agent", "x-forwarded-for", "x-forwarded-host", *ALLOWED),
     }
 )
-HIDDEN = (FORBIDDEN - ALLOWED) | {"date", "server"}
+HIDDEN = (FORBIDDEN - ALLOWED) | {"date", "server", "x-request-id"}
 # Names that many requests have, read once; and those that mean nothing to a service.
 _READ = {name.encode(): name for name in {*ALLOWED, "host", "x-forwarded-for"}}
 _UNREAD = frozenset(

@@ -3,8 +3,9 @@ Which headers cross to an old HTTP service and back: all that are end to end.
 
     in    all but hop-by-hop ones, X-Api-Key and X-Mesh-*; X-Forwarded-For appended,
           X-Forwarded-Host and -Proto set, X-Mesh-Principal where gateway.guard found one
-    out   all but hop-by-hop ones and what our own server says (Date, Server, Content-Length, and
-          Access-Control-*: which pages may read an answer is GATEWAY_CORS_ORIGINS' to say)
+    out   all but hop-by-hop ones and what our own server says (Date, Server, Content-Length,
+          X-Request-Id, and Access-Control-*: which pages may read an answer is
+          GATEWAY_CORS_ORIGINS' to say)
 
 "Intermediaries SHOULD remove or replace fields that are known to require removal before
 forwarding ... Proxy-Connection, Keep-Alive, TE, Transfer-Encoding, Upgrade" - RFC 9110, 7.6.1;
@@ -30,7 +31,9 @@ NOT_IN = HOP_BY_HOP | {
     *(b"host", b"expect", b"x-api-key", b"x-forwarded-for", b"x-forwarded-host"),
     *(b"x-forwarded-proto", b"grpc-timeout"),
 }
-NOT_OUT = HOP_BY_HOP | {b"date", b"server", b"content-length", b"x-content-type-options"}
+NOT_OUT = HOP_BY_HOP | {
+    *(b"date", b"server", b"content-length", b"x-content-type-options", b"x-request-id"),
+}
 CORS = b"access-control-"
 # Says to whoever is asked that nobody waits for this answer.
 SHADOW = (b"x-mesh-shadow", b"true")

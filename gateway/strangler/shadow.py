@@ -196,6 +196,7 @@ class ShadowExchange(Exchange):
         limits = replace(exchange.limits, timeout=seconds, leave_seconds=max(1.0, 2 * seconds))
         super().__init__(exchange.scope, self._once, limits, exchange.stopping)
         self.principal, self.saying = exchange.principal, exchange.saying
+        self.request_id, self.headers = exchange.request_id, exchange.headers
         self._body: bytes | None = body
 
     async def _once(self) -> MutableMapping[str, Any]:

@@ -88,6 +88,7 @@ def test_response_metadata_comes_back_prefixed_and_what_http_cannot_hold_does_no
     found = headers.response(
         (("x-from", "here"), ("idempotent-replayed", "true"), ("k-bin", b"\x01")),
         (("grpc-status", "0"), ("connection", "close"), ("bad", "a\nb"), ("date", "x")),
+        (("x-request-id", "the service's own"),),
     )
 
     assert found == [

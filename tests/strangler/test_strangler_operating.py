@@ -283,9 +283,7 @@ async def test_an_abort_outlives_a_restart(request: Any, tmp_path: Path) -> None
     assert again.shifts["products"].standing.reason == "prices are wrong"
 
 
-async def test_an_abort_of_the_last_moment_outlives_a_restart(
-    request: Any, tmp_path: Path
-) -> None:
+async def test_an_abort_of_the_last_moment_outlives_a_restart(request: Any, tmp_path: Path) -> None:
     file = tmp_path / "strangler.json"
     async with strangled(request.node.nodeid, file=file, percent=100, abort=ABORT) as town:
         town.new.status = 500

@@ -106,6 +106,7 @@ class OldShop(Side):
                 "X-Hop": "1",
                 "Keep-Alive": "timeout=1",
                 "Access-Control-Allow-Origin": "*",
+                "X-Request-Id": "the old shop's own",
             },
         )
 
