@@ -66,7 +66,7 @@ async def due(tx: Transaction, consumer: str, source: str, now: float) -> list[H
         now,
         _BATCH,
     )
-    return [_held(row) for row in rows]
+    return [of(row) for row in rows]
 
 
 async def next_due(tx: Transaction, consumer: str, source: str) -> float | None:
@@ -133,7 +133,7 @@ async def dead(tx: Transaction, consumer: str, source: str, limit: int) -> list[
         source,
         limit,
     )
-    return [_held(row) for row in rows]
+    return [of(row) for row in rows]
 
 
 async def redrive(tx: Transaction, consumer: str, source: str, position: int, now: float) -> bool:
@@ -162,7 +162,7 @@ async def drop(tx: Transaction, consumer: str, source: str, position: int, now: 
     )
     if row is None:
         return False
-    await done(tx, consumer, source, _held(row).event, now)
+    await done(tx, consumer, source, of(row).event, now)
     return True
 
 
@@ -197,7 +197,8 @@ async def _insert(
     )
 
 
-def _held(row: Row) -> Held:
+def of(row: Row) -> Held:
+    """The held event that a row is."""
     event = Event(
         position=row["position"],
         event_id=row["event_id"],

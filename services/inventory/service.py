@@ -9,6 +9,7 @@ import discovery
 from mesh.events.feed import Feed
 from mesh.events.outbox import Outbox
 from mesh.server import Server
+from mesh.server.dead_letters import DeadLetterAdmin
 from mesh.server.idempotency import Idempotency
 from mesh.store import Database, connect, migrations
 from services.access import OPEN, Access
@@ -44,7 +45,7 @@ async def inventory(
     async with beside(expire(handlers, hold)), relaying(bus, outbox, "inventory"):
         yield Server(
             "inventory",
-            [InventoryServicer(handlers), Feed(outbox)],
+            [InventoryServicer(handlers), Feed(outbox), DeadLetterAdmin(database)],
             registry=registry,
             interceptors=[*access.interceptors(), Idempotency(database)],
             descriptors=CONTRACT,

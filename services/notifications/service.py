@@ -14,6 +14,7 @@ from mesh.events import Event
 from mesh.events.feed import follow
 from mesh.identity import speaking
 from mesh.server import Server
+from mesh.server.dead_letters import DeadLetterAdmin
 from mesh.store import Database, Transaction, connect, migrations
 from services.access import OPEN, Access
 from services.background import beside
@@ -63,7 +64,7 @@ async def notifications(
             )
         yield Server(
             "notifications",
-            [NotificationServicer(Notifications(database))],
+            [NotificationServicer(Notifications(database)), DeadLetterAdmin(database)],
             registry=registry,
             limits=WAITING,
             interceptors=access.interceptors(),

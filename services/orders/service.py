@@ -13,6 +13,7 @@ from mesh.events.feed import Feed
 from mesh.events.outbox import Outbox
 from mesh.saga import SagaRunner
 from mesh.server import Server
+from mesh.server.dead_letters import DeadLetterAdmin
 from mesh.server.idempotency import Idempotency
 from mesh.server.sagas import SagaAdmin
 from mesh.store import Database, connect, migrations
@@ -68,6 +69,7 @@ async def orders(
                 OrderServicer(Orders(database, outbox, runner, watching)),
                 Feed(outbox),
                 SagaAdmin(database, runner),
+                DeadLetterAdmin(database),
             ],
             registry=registry,
             limits=WAITING,

@@ -9,6 +9,7 @@ import discovery
 from mesh.events.feed import Feed
 from mesh.events.outbox import Outbox
 from mesh.server import Server
+from mesh.server.dead_letters import DeadLetterAdmin
 from mesh.server.idempotency import Idempotency
 from mesh.store import Database, connect, migrations
 from services.access import OPEN, Access
@@ -35,7 +36,7 @@ async def payments(
     async with relaying(bus, outbox, "payments"):
         yield Server(
             "payments",
-            [PaymentServicer(handlers), Feed(outbox)],
+            [PaymentServicer(handlers), Feed(outbox), DeadLetterAdmin(database)],
             registry=registry,
             limits=WAITING,
             interceptors=[*access.interceptors(), Idempotency(database)],

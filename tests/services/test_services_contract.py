@@ -48,7 +48,14 @@ MESSAGES = {
 }
 
 KEYED = {"CreateOrder", "ChargePayment", "RefundPayment", "ReserveStock", "ReleaseStock"}
-IDEMPOTENT = {"UpdateOrder", "CancelOrder", "CommitStock", "ReplaySaga"}
+IDEMPOTENT = {
+    "UpdateOrder",
+    "CancelOrder",
+    "CommitStock",
+    "ReplaySaga",
+    "RedriveDeadLetter",
+    "DropDeadLetter",
+}
 UPLOADS = {"ImportProducts"}
 
 
