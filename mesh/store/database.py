@@ -44,6 +44,14 @@ class Transaction(Protocol):
     async def fetchrow(self, sql: str, *args: object) -> Row | None:
         """Run one statement; answers its first row, or None."""
 
+    def post(self, sql: str, *args: object) -> None:
+        """
+        Run one statement of which nobody wants to know how many rows it changed.
+
+        It goes out with the next statement that is awaited, at the latest with the commit; that it
+        failed may be said here, or there, or by the transaction.
+        """
+
     def savepoint(self) -> AbstractAsyncContextManager[None]:
         """
         Undo what is done inside when an exception leaves it; the rest of the work stands.

@@ -2,11 +2,15 @@
 
 from typing import Protocol
 
+from mesh.store.database import StatementFailed
+
 
 class Executes(Protocol):
     """What a savepoint needs of its transaction."""
 
     async def execute(self, sql: str, *args: object) -> int: ...
+
+    def post(self, sql: str, *args: object) -> None: ...
 
 
 class Savepoint:
@@ -18,9 +22,22 @@ class Savepoint:
         self._tx = tx
 
     async def __aenter__(self) -> None:
-        await self._tx.execute("savepoint part")
+        self._tx.post("savepoint part")
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:
+        if kind is None:
+            try:
+                await self._tx.execute("release part")
+            except StatementFailed:
+                await self._undo()  # of something that was posted inside
+                raise
+        else:
+            await self._undo()
+
+    async def _undo(self) -> None:
+        try:
             await self._tx.execute("rollback to part")
-        await self._tx.execute("release part")
+        except StatementFailed:
+            # It went out behind what was posted inside, and was left out when that failed.
+            await self._tx.execute("rollback to part")
+        self._tx.post("release part")

@@ -44,6 +44,9 @@ class SqliteTransaction:
         rows = await self.fetch(sql, *args)
         return rows[0] if rows else None
 
+    def post(self, sql: str, *args: object) -> None:
+        self._run(sql, args)
+
     def savepoint(self) -> Savepoint:
         return Savepoint(self)
 

@@ -26,9 +26,9 @@ def _postgres(url: str) -> Database:
     try:
         from mesh.store.postgres import PostgresDatabase  # noqa: PLC0415 - an extra
     except ModuleNotFoundError as error:
-        if error.name != "asyncpg":
+        if error.name != "psycopg":
             raise
         scheme = url.partition("://")[0]
-        cause = "needs asyncpg: install proxyless with its extra, 'proxyless[postgres]'"
+        cause = "needs psycopg: install proxyless with its extra, 'proxyless[postgres]'"
         raise StoreError(f"{scheme}://...", cause) from error
     return PostgresDatabase(url)

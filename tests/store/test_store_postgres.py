@@ -22,7 +22,7 @@ from scripts.measuring.postgresql import Server, Unavailable, cluster, free_port
 from tests.store.conftest import LIST, insert, items
 from tests.store.postgresql import running
 
-asyncpg = pytest.importorskip("asyncpg")
+psycopg = pytest.importorskip("psycopg")
 
 from mesh.store.postgres import PostgresDatabase  # noqa: E402
 
@@ -149,7 +149,7 @@ async def test_a_foreign_program_that_keeps_a_row_makes_it_busy(
         await tx.execute("update list set item = 'wanted'")
 
     await database.transaction(insert("a"))
-    foreign = await asyncpg.connect(url)
+    foreign = await psycopg.AsyncConnection.connect(url, autocommit=True)
     await foreign.execute("begin; update list set item = 'kept'")
     with pytest.raises(StoreBusy, match="lock timeout"):
         await database.transaction(want)
@@ -168,11 +168,11 @@ async def test_works_that_wait_for_a_foreign_program_and_it_for_them_both_end(
 
     await database.transaction(insert("a"))
     await database.transaction(insert("b"))
-    foreign = await asyncpg.connect(url)
+    foreign = await psycopg.AsyncConnection.connect(url, autocommit=True)
     await foreign.execute("begin; select * from list where item = 'b' for update")
     touching = asyncio.create_task(database.transaction(touch))
     await asyncio.sleep(0.1)
-    with contextlib.suppress(asyncpg.DeadlockDetectedError):
+    with contextlib.suppress(psycopg.errors.DeadlockDetected):
         await foreign.execute("select * from list where item = 'a' for update")
     await foreign.execute("rollback")
     await foreign.close()
@@ -286,7 +286,7 @@ async def test_a_server_that_stays_away_makes_it_busy(own: Server) -> None:
         (lambda url: url.replace("/mesh_", "/nothing_"), "does not exist"),
         (
             lambda url: f"postgresql://mesh:secret@127.0.0.1:{free_port()}/test",
-            "Connect call failed",
+            "Connection refused",
         ),
         (lambda url: url.replace("mesh:", "nobody:"), "does not exist"),
         (lambda url: "postgresql://mesh:secret@127.0.0.1:many/test", "many"),
@@ -302,10 +302,10 @@ async def test_what_is_wrong_with_the_address_is_said_without_the_password(
     assert "secret" not in str(refused.value)
 
 
-def test_without_asyncpg_it_is_said_which_extra_is_missing() -> None:
+def test_without_psycopg_it_is_said_which_extra_is_missing() -> None:
     script = (
         "import sys\n"
-        "sys.modules['asyncpg'] = None\n"
+        "sys.modules['psycopg'] = None\n"
         "from mesh.store import StoreError, connect\n"
         "try: connect('postgresql://me:secret@host/shop')\n"
         "except StoreError as error: print(error)\n"

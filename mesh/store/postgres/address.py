@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
 from urllib.parse import urlsplit
 
-import asyncpg
+import psycopg
 
-from mesh.store.postgres.failures import OUTSIDE, translation
+from mesh.store.postgres.failures import translation
 
-# Making a connection takes no longer, in seconds; nor does a statement.
-CONNECT_SECONDS = 5.0
-STATEMENT_SECONDS = 30.0
+# Making a connection takes no longer, in seconds.
+CONNECT_SECONDS = 5
 
 _SETTINGS = {
-    "application_name": "proxyless",
+    "bytea_output": "hex",
     # A process that fell asleep in its transaction keeps the others waiting for this long.
     "idle_in_transaction_session_timeout": "5s",
     "jit": "off",
@@ -27,19 +25,27 @@ class Address:
     def __init__(self, url: str) -> None:
         self._url = url
         parts = urlsplit(url)
-        host = parts.netloc.rpartition("@")[2]
+        login, _, host = parts.netloc.rpartition("@")
+        self._password = login.partition(":")[2]
         self.name = f"{parts.scheme}://{host}{parts.path}"
 
-    async def connect(self, **settings: str) -> Any:
+    async def connect(self, **settings: str) -> psycopg.AsyncConnection:
         """A connection; raises what `failures` makes of whatever prevents it."""
+        options = (f"-c {name}={value}" for name, value in {**_SETTINGS, **settings}.items())
         try:
-            return await asyncpg.connect(
+            return await psycopg.AsyncConnection.connect(
                 self._url,
-                timeout=CONNECT_SECONDS,
-                command_timeout=STATEMENT_SECONDS,
-                # Statements are kept by Link; the ones asyncpg would keep never are.
-                statement_cache_size=0,
-                server_settings={**_SETTINGS, **settings},
+                autocommit=True,
+                application_name="proxyless",
+                client_encoding="utf8",
+                connect_timeout=CONNECT_SECONDS,
+                options=" ".join(options),
             )
-        except (*OUTSIDE, ValueError) as error:
-            raise translation(self.name, error) from error
+        except (psycopg.Error, OSError) as error:
+            failed = translation(self.name, error)
+        # Not from the error: libpq quotes what it can't read, be it the password.
+        raise type(failed)(self.name, self._unsaid(failed.cause))
+
+    def _unsaid(self, text: str) -> str:
+        text = text.replace(self._url, self.name)
+        return text.replace(self._password, "...") if self._password else text

@@ -1,21 +1,19 @@
 """
-What asyncpg raises becomes ours here and nowhere else, by the class of its SQLSTATE.
+What the server and libpq say went wrong becomes ours here and nowhere else.
 
     Again             nothing of the transaction stands: running it again may well succeed
     - Away            the server could not be reached, or is going away: connect anew
-    StoreError        as in mesh.store.database
+    StoreError        as in mesh.store.database, by the class of its SQLSTATE
 """
 
 from __future__ import annotations
 
-import asyncio
-
-import asyncpg
+import psycopg
+from psycopg import pq
 
 from mesh.store.database import StatementFailed, StoreBusy, StoreError, Violation
 
-# Everything that asyncpg and the sockets under it raise.
-OUTSIDE = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, asyncio.TimeoutError)
+_Field = pq.DiagnosticField
 
 
 class Again(StoreBusy):
@@ -34,6 +32,7 @@ _TABLE: dict[str, type[StoreError]] = {
     "23": Violation,
     "25P03": Away,  # idle in transaction for too long
     "25": StatementFailed,
+    "3B": StatementFailed,  # there is no such savepoint
     "3D000": StoreError,  # there is no such database
     "40": Again,  # serialization failure, deadlock
     "42501": StoreError,  # insufficient privilege
@@ -44,29 +43,30 @@ _TABLE: dict[str, type[StoreError]] = {
     "57P": Away,  # shutdown, crash, starting up
 }
 
-# Errors that asyncpg raises before anything is sent, or when the server's answer is no use.
-_OWN: tuple[tuple[type[BaseException], type[StoreError]], ...] = (
-    (asyncpg.InvalidCachedStatementError, Again),  # another process has changed the schema
-    (asyncpg.OutdatedSchemaCacheError, Again),
-    (asyncpg.exceptions.ClientConfigurationError, StoreError),
-    (asyncpg.DataError, StatementFailed),  # an argument of the wrong type
-    (asyncpg.InternalClientError, StoreError),
-)
+# Where the server is when a statement that was prepared doesn't fit the schema any more.
+_OUTDATED = b"RevalidateCachedQuery"
 
 
-def translation(name: str, error: BaseException) -> StoreError:
-    """The error as ours; `name` is the database's."""
-    cause = str(error).strip() or type(error).__name__
-    for foreign, ours in _OWN:
-        if isinstance(error, foreign):
-            return ours(name, cause)
-    state = getattr(error, "sqlstate", None) or ""
+def refusal(name: str, result: pq.abc.PGresult) -> StoreError:
+    """What the server answered instead of rows; `name` is the database's."""
+    field = result.error_field
+    cause = (field(_Field.MESSAGE_PRIMARY) or result.error_message).decode(errors="replace")
+    if detail := field(_Field.MESSAGE_DETAIL):
+        cause += f": {detail.decode(errors='replace')}"
+    if field(_Field.SOURCE_FUNCTION) == _OUTDATED:
+        return Again(name, cause)
+    state = (field(_Field.SQLSTATE) or b"").decode()
     for key in (state, state[:3], state[:2]):
         if key in _TABLE:
             return _TABLE[key](name, cause)
-    if isinstance(error, asyncpg.InterfaceError):
-        closed = "clos" in cause
-        return (Away if closed else StatementFailed)(name, cause)
-    if isinstance(error, OSError | asyncio.TimeoutError):
-        return Away(name, cause)
-    return StoreError(name, cause)
+    # libpq's own errors have no SQLSTATE: it has lost the connection.
+    return StoreError(name, cause) if state else Away(name, cause)
+
+
+def translation(name: str, error: BaseException) -> StoreError:
+    """An exception of psycopg's, or of the sockets under it, as ours."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    cause = "; ".join(line.strip() for line in lines)
+    if isinstance(error, psycopg.ProgrammingError):
+        return StoreError(name, cause)  # the URL is no use
+    return Away(name, cause)

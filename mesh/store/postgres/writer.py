@@ -1,15 +1,16 @@
 """
 The writer: works under the writers' lock, many to a commit.
 
-    BEGIN lock | work | work | ... | COMMIT              | is one exchange with the server
+    BEGIN lock | work | work | ... | COMMIT
         |
         one that had written raises: all of it is undone and run again, this time
         v
     BEGIN lock SAVEPOINT | work | RELEASE SAVEPOINT | work | ... | RELEASE COMMIT
 
-Works that fail do so mostly before they write, and a savepoint costs as much as a statement.  Lost
-in the middle, nothing of it stands, and all its works are run again.  Refused by the COMMIT (a
-constraint that was deferred), they are run again one by one, to find whose fault it is.
+What stands between two bars goes out with what follows it, in one exchange with the server.  Works
+that fail do so mostly before they write, and a savepoint has to be waited for.  Lost in the middle,
+nothing of it stands, and all its works are run again.  Refused by the COMMIT (a constraint that was
+deferred), they are run again one by one, to find whose fault it is.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ from mesh.store.database import StatementFailed, StoreError
 from mesh.store.postgres.failures import Again, Away
 from mesh.store.postgres.link import Link
 from mesh.store.postgres.patience import Patience
-from mesh.store.postgres.work import conduct
+from mesh.store.postgres.work import Ask, conduct
 from mesh.store.worker import Job
 
 # Works begun per commit end after this long, in seconds; one work may take longer.
 BATCH_SECONDS = 0.02
-# Given back by the COMMIT itself, after what it has written can be seen.  The number says "mesh".
-_LOCK = f"select pg_advisory_xact_lock({0x6D657368})"
+# The COMMIT itself gives the lock back, after what it has written can be seen.  "mesh" is its number.
+_OPENING = ("begin", f"select pg_advisory_xact_lock({0x6D657368})")
 
 
 class Writer:
@@ -89,51 +90,65 @@ class Writer:
             _lose(begun, error)
 
     async def _commit(self, begun: tuple[Job, ...], more: Iterator[Job], guarded: bool) -> None:
-        link = self._link
-        closing: tuple[str, ...] = ("begin", _LOCK)
+        link, job = self._link, None
         await link.open()
+        for sql in _OPENING:
+            link.post(Ask(sql))
         for job in chain(begun, more):
-            closing = await self._do(job, closing, guarded)
+            await self._do(job, guarded)
+        if not link.exchanges and len(link.posted) == len(_OPENING):
+            return  # no work had anything to say
+        if link.closed:
+            raise Away(link.name, "lost before it could commit")
+        before_commit = link.answered + len(link.posted)
         try:
-            await link.say(*closing, "commit")
+            committed = (await link.say("commit")).verb == "COMMIT"
         except Away as lost:
             link.drop()
             cause = f"lost while it was committing, nobody knows whether it did: {lost.cause}"
             raise StoreError(lost.path, cause) from lost
         except StatementFailed as error:
-            raise _Refused(error) from error
+            if link.answered == before_commit:
+                raise _Refused(error) from error
+            if job:
+                job.error = error  # if it is the only one, it is its own
+            raise _Undo from error
+        assert committed, "what is broken is not committed"
         if link.wrote:
             self._wrote()
 
-    async def _do(self, job: Job, closing: tuple[str, ...], guarded: bool) -> tuple[str, ...]:
-        """Run one work, after `closing` the one before; answers what closes this one."""
+    async def _do(self, job: Job, guarded: bool) -> None:
+        """Run one work; what it has posted may be still to go out."""
         link = self._link
-        opening = (*closing, "savepoint work") if guarded else closing
-        if opening:
-            await link.say(*opening)
+        if guarded:
+            link.post(Ask("savepoint work"))
+        posted, exchanges = len(link.posted), link.exchanges
         before, link.wrote = link.wrote, False
         job.error = None
         try:
-            job.result = await conduct(job, link.name, link.answer)
+            job.result = await conduct(job, link.name, link.answer, link.post)
+            if link.broken:
+                cause = f"nothing stands after: {link.broken.cause}"
+                raise StatementFailed(link.name, cause)
+            if guarded and not link.again:
+                await link.say("release work")
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # noqa: BLE001 - raised where the work was awaited
             job.error = error
         if link.again:
             raise link.again
-        if link.broken and job.error is None:
-            cause = f"nothing stands after: {link.broken.cause}"
-            job.error = StatementFailed(link.name, cause)
-        wrote = link.wrote
+        if link.broken and link.answered < len(_OPENING):
+            raise link.broken  # no work's fault
+        wrote, link.wrote = link.wrote, before
         if job.error is None:
             link.wrote = before or wrote
-            return ("release work",) if guarded else ()
-        link.wrote = before
+            return
+        del link.posted[posted if link.exchanges == exchanges else 0 :]
         if guarded:
-            return ("rollback to work", "release work")
-        if wrote or link.broken:
+            await link.say("rollback to work", "release work")
+        elif wrote or link.broken:
             raise _Undo
-        return ()
 
 
 class _Undo(Exception):
