@@ -45,7 +45,11 @@ class Bus(Protocol):
         """Have the group be: from here on every event is kept for it, whoever of it is there."""
 
     async def publish(self, source: str, events: Sequence[Event]) -> None:
-        """Hand events over; they are the broker's when this returns.  BusError: perhaps not all."""
+        """
+        Hand events over; they are the broker's when this returns.  BusError: perhaps not all.
+
+        EventRefused names the one that the broker will not have.
+        """
 
     async def consume(self, source: str, group: str, topics: Sequence[str], take: Take) -> NoReturn:
         """Have `take` see every event of `source` that is this member's of `group`, for ever."""
@@ -61,6 +65,22 @@ class BusError(MeshError):
         super().__init__(f"{bus}: {cause}")
         self.bus = bus
         self.cause = cause
+
+
+class EventRefused(BusError):
+    """
+    The broker will not have this event, however often it is asked: it is too large for it.
+
+    Said only of what is the event's own fault.  What may be the broker's (a queue that is full, a
+    right that is missing) is a BusError like any: it is waited for, and nothing overtakes.
+    """
+
+    code = Code.FAILED_PRECONDITION
+    reason = "BUS_EVENT_REFUSED"
+
+    def __init__(self, bus: str, event: Event, cause: str) -> None:
+        super().__init__(bus, f"event {event.event_id} is refused: {cause}")
+        self.event, self.cause = event, cause
 
 
 class Unheard(BusError):

@@ -24,7 +24,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from mesh.events.bus import CONNECT_SECONDS, RETENTION_SECONDS, BusError, Take
+from mesh.events.bus import CONNECT_SECONDS, RETENTION_SECONDS, BusError, EventRefused, Take
 from mesh.events.envelope import headers, word
 from mesh.events.event import Event
 from mesh.events.kafka_group import Member
@@ -113,9 +113,13 @@ class KafkaBus:
 
     async def _send(self, source: str, event: Event) -> None:
         fields = {**headers(event), "source": word(source)}
-        await self._produce(
-            _topic(event.aggregate), event.aggregate_id.encode(), event.payload, fields
-        )
+        topic, key = _topic(event.aggregate), event.aggregate_id.encode()
+        try:
+            await self._produce(topic, key, event.payload, fields)
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError.MSG_SIZE_TOO_LARGE:
+                raise EventRefused(self._name, event, _said(error)) from error
+            raise
 
     async def _put_aside(self, topic: str, message: Any, cause: str) -> None:
         """Keep a message that is no event in the group's topic of the dead, with its cause."""

@@ -23,8 +23,9 @@ import nats
 from nats.errors import Error
 from nats.errors import TimeoutError as NatsTimeout
 from nats.js.api import ConsumerConfig, StreamConfig
+from nats.js.errors import APIError
 
-from mesh.events.bus import RETENTION_SECONDS, BusError, Take
+from mesh.events.bus import RETENTION_SECONDS, BusError, EventRefused, Take
 from mesh.events.envelope import Unreadable, headers, opened, partition, word
 from mesh.events.event import Event
 from mesh.events.lanes import in_lanes
@@ -42,6 +43,8 @@ ACK_SECONDS = 5.0
 PUBLISH_SECONDS = 1.0
 FETCH_SECONDS = 5.0
 CONNECT_SECONDS = 2.0
+# JSStreamMessageExceedsMaximumErr, in the server's table of errors.
+TOO_LARGE_FOR_STREAM = 10054
 
 
 class NatsBus:
@@ -94,12 +97,25 @@ class NatsBus:
         raise AssertionError("partitions are consumed until the task is cancelled")
 
     async def _publish(self, source: str, event: Event) -> None:
-        await self._jetstream.publish(
-            _subject(source, partition(event, self._partitions)),
-            event.payload,
-            timeout=PUBLISH_SECONDS,
-            headers={**headers(event), "Nats-Msg-Id": event.event_id},
-        )
+        fields = {**headers(event), "Nats-Msg-Id": event.event_id}
+        # The client looks at the payload alone; the server at headers too, and then hangs up.
+        size, most = len(event.payload) + _size(fields), self._connection.max_payload
+        if size > most:
+            if not self._connection.is_connected:
+                raise BusError(self._name, "does not answer")  # the next server may allow more
+            raise EventRefused(self._name, event, f"{size} bytes are more than max_payload, {most}")
+        try:
+            await self._jetstream.publish(
+                _subject(source, partition(event, self._partitions)),
+                event.payload,
+                timeout=PUBLISH_SECONDS,
+                headers=fields,
+            )
+        except APIError as error:
+            if error.err_code == TOO_LARGE_FOR_STREAM:
+                cause = f"{size} bytes are more than the stream's max_msg_size"
+                raise EventRefused(self._name, event, cause) from error
+            raise
 
     async def _consume(self, source: str, group: str, number: int, take: Take) -> None:
         subscription = await self._jetstream.pull_subscribe(
@@ -194,6 +210,11 @@ def _cancelled() -> bool:
 
 async def _heard(error: Exception) -> None:
     """Trouble with the connection is told by the calls that meet it."""
+
+
+def _size(fields: dict[str, str]) -> int:
+    """How many bytes the headers are on the wire: NATS/1.0, a line each, and an empty one."""
+    return 12 + sum(len(name) + len(value) + 4 for name, value in fields.items())
 
 
 def _subject(source: str, number: int) -> str:

@@ -20,10 +20,10 @@ from typing import Any, NoReturn, Self
 
 import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange
-from aio_pika.exceptions import AMQPError, DeliveryError
+from aio_pika.exceptions import AMQPError, ChannelPreconditionFailed, DeliveryError
 from yarl import URL
 
-from mesh.events.bus import CONNECT_SECONDS, BusError, Take, Unheard
+from mesh.events.bus import CONNECT_SECONDS, BusError, EventRefused, Take, Unheard
 from mesh.events.envelope import headers, partition, word
 from mesh.events.event import Event
 from mesh.events.lanes import in_lanes
@@ -76,7 +76,8 @@ class RabbitBus:
         try:
             with self._translated():
                 exchange = await self._exchange(source)
-                await in_lanes(events, lambda event: self._send(exchange, source, event))
+                alone = len(events) == 1
+                await in_lanes(events, lambda event: self._send(exchange, source, event, alone))
         except Unheard:
             raise
         except BaseException:
@@ -93,7 +94,9 @@ class RabbitBus:
                 roster = f"events.{word(source)}.{word(group)}.members"
                 await Member(connection, roster, queues, take, rng=self._rng).run()
 
-    async def _send(self, exchange: AbstractExchange, source: str, event: Event) -> None:
+    async def _send(
+        self, exchange: AbstractExchange, source: str, event: Event, alone: bool
+    ) -> None:
         message = aio_pika.Message(
             event.payload,
             headers=dict(headers(event)),
@@ -104,6 +107,12 @@ class RabbitBus:
         line = str(partition(event, self._partitions))
         try:
             await exchange.publish(message, line, mandatory=True, timeout=PUBLISH_SECONDS)
+        except ChannelPreconditionFailed as error:
+            # "message size 2 is larger than configured max size 1": the channel is closed with it,
+            # and which of several it was of, nobody says.
+            if alone:
+                raise EventRefused(self._name, event, str(error)) from error
+            raise
         except DeliveryError as error:
             if getattr(error.frame, "reply_code", 0) == _NO_ROUTE:
                 raise Unheard(self._name, source) from error

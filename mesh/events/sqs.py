@@ -28,7 +28,7 @@ from botocore.exceptions import (  # type: ignore[import-untyped]
     ClientError,
 )
 
-from mesh.events.bus import CONNECT_SECONDS, BusError, Take, Unheard
+from mesh.events.bus import CONNECT_SECONDS, BusError, EventRefused, Take, Unheard
 from mesh.events.envelope import headers, word
 from mesh.events.event import Event
 from mesh.events.lanes import lanes
@@ -39,6 +39,8 @@ BATCH = 10
 BATCH_BYTES = 256 * 1024
 # A call that is answered later has failed, in seconds: longer than a receive waits for messages.
 READ_SECONDS = 25.0
+# What SNS says of an entry that it would never take, such as one that is too large.
+INVALID = "InvalidParameter"
 # Batches on their way at once.
 AT_ONCE = 8
 
@@ -108,7 +110,7 @@ class SqsBus:
 
     async def _publish(self, topic: str, events: Sequence[Event]) -> None:
         """Publish events of different aggregates, in batches side by side."""
-        places = asyncio.Semaphore(AT_ONCE)
+        places, batches = asyncio.Semaphore(AT_ONCE), list(_batches(events, self._name))
 
         async def send(batch: list[dict[str, Any]]) -> None:
             async with places:
@@ -117,12 +119,14 @@ class SqsBus:
                 )
             for each in told.get("Failed", []):
                 event = events[int(each["Id"])]
-                cause = f"event {event.event_id} was refused: {each['Code']}"
-                raise BusError(self._name, f"{cause} {each.get('Message', '')}".strip())
+                cause = f"{each['Code']} {each.get('Message', '')}".strip()
+                if each.get("SenderFault") and each["Code"].startswith(INVALID):
+                    raise EventRefused(self._name, event, cause)
+                raise BusError(self._name, f"event {event.event_id} was refused: {cause}")
 
         try:
             async with asyncio.TaskGroup() as tasks:
-                for batch in _batches(events):
+                for batch in batches:
                     tasks.create_task(send(batch))
         except BaseExceptionGroup as failed:
             raise failed.exceptions[0] from None
@@ -157,7 +161,7 @@ class SqsBus:
             raise BusError(self._name, str(error).strip() or "does not answer") from error
 
 
-def _batches(events: Sequence[Event]) -> Iterator[list[dict[str, Any]]]:
+def _batches(events: Sequence[Event], bus: str) -> Iterator[list[dict[str, Any]]]:
     """The events in requests that SNS takes; an entry's id is its place among the events."""
     batch: list[dict[str, Any]] = []
     size = 0
@@ -165,6 +169,8 @@ def _batches(events: Sequence[Event]) -> Iterator[list[dict[str, Any]]]:
         fields = headers(event)
         body = b64encode(event.payload).decode() or "="  # SQS knows no empty body
         length = len(body) + sum(len(name) + len(value) + 6 for name, value in fields.items())
+        if length > BATCH_BYTES:
+            raise EventRefused(bus, event, f"{length} bytes are more than SNS takes, {BATCH_BYTES}")
         if batch and (len(batch) == BATCH or size + length > BATCH_BYTES):
             yield batch
             batch, size = [], 0

@@ -22,12 +22,19 @@ def make(sort: str, directory: Path) -> NatsServer:
 class NatsServer:
     def __init__(self, program: Path, directory: Path) -> None:
         port = free_port()
-        place = ["-a", "127.0.0.1", "-p", str(port), "-sd", str(directory / "data")]
+        self._settings = directory / "nats.conf"
+        self.allow(1024 * 1024)
+        place = ["-c", str(self._settings)]
+        place += ["-a", "127.0.0.1", "-p", str(port), "-sd", str(directory / "data")]
         bounds = {"GOMEMLIMIT": "128MiB", "GOMAXPROCS": "1"}
         self._program = Program([str(program), "-js", *place], directory, port, bounds)
         self.url = f"nats://127.0.0.1:{port}"
         self.start = self._program.start
         self.kill = self.stop = self._program.kill
+
+    def allow(self, size: int) -> None:
+        """Have it take messages of at most so many bytes, from its next start on."""
+        self._settings.write_text(f"max_payload: {size}\n")
 
     async def prepare(self, *topics: str) -> None:
         """The adapter makes streams."""

@@ -42,6 +42,7 @@ class RabbitServer:
             f"listeners.tcp.1 = 127.0.0.1:{port}\n"
             f"vm_memory_high_watermark.absolute = {MEMORY}\n"
             "disk_free_limit.absolute = 50MB\n"
+            "max_message_size = 1048576\n"
         )
         cookie = directory / ".erlang.cookie"
         cookie.write_text(os.urandom(8).hex())

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from itertools import count
 
 import pytest
 
 from mesh.events import Event
-from mesh.events.bus import Bus, BusError, Unheard
+from mesh.events.bus import Bus, BusError, EventRefused, Unheard
 from mesh.events.envelope import word
 from tests.events.brokers import BROKERS, PATIENT, Broker, Running, bus_of
 from tests.events.ways import background
@@ -185,6 +186,23 @@ class TestBus:
             body, cause = await place.broker.dead(place.source, "desk", place.topic)
         assert body == b"no event"
         assert "no header" in cause or cause.startswith("rejected from events.")
+
+    async def test_an_event_that_is_too_large_is_refused_for_good_and_holds_up_nothing(
+        self, place: Place
+    ) -> None:
+        group = Group(place)
+        *sent, last = place.events(4, 4)
+        large = replace(last, payload=b"x" * 1_500_000)
+        await place.declare("desk")
+        with pytest.raises(BusError):
+            await place.publish([large, *sent])
+        for _ in range(2):
+            with pytest.raises(EventRefused, match=large.event_id) as refused:
+                await place.publish([large])
+            assert refused.value.event is large
+        await place.publish(sent)
+        async with group.member():
+            await group.has(sent)
 
     async def test_a_broker_that_is_away_is_said_and_not_waited_for(self, place: Place) -> None:
         sent = place.events(2, 1)
