@@ -17,19 +17,22 @@ from mesh.events.url import connect as connect_bus
 from scripts.audit import settle
 from services.audit.reading import Shop as Books
 from services.bus import from_url
-from tests.events.brokers import Broker, started
+from tests.events.brokers import APACHE, Broker, started
 from tests.services.conserved import check
 from tests.services.shopping import STOCK, Open, Shop
 from tests.services.test_services_conserved import shopper
 
+# What each service tells of: Kafka has a topic for each.
+TOPICS = {"orders": "order", "payments": "payment", "inventory": "reservation"}
 IMPORTED = {product.product_id: product.available for product in STOCK}
 
 
-@pytest.fixture(params=["nats", "rabbitmq"])
+@pytest.fixture(params=["nats", "rabbitmq", "kafka", APACHE])
 async def broker(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Broker]:
     directory = tmp_path / "broker"
     directory.mkdir()
     async with started(request.param, directory) as broker:
+        await broker.prepare(*TOPICS.values())
         yield broker
 
 
@@ -92,7 +95,9 @@ async def test_payments_and_inventory_are_told_on_the_bus_too(town: Town, broker
 
     async with connect_bus(broker.url) as bus, asyncio.timeout(30):
         taking = [
-            asyncio.create_task(bus.consume(source, "test", [], partial(take, source)))
+            asyncio.create_task(
+                bus.consume(source, "test", [TOPICS[source]], partial(take, source))
+            )
             for source in heard
         ]
         try:
