@@ -23,6 +23,7 @@ import grpc
 from mesh.errors import Code, StatusError
 from mesh.identity import CALLER, Caller, Saying, Seal, Verifier
 from mesh.identity.caller import encoded
+from mesh.identity.proof import Metadata, proven
 from mesh.identity.seal import SUBJECT
 from mesh.identity.settings import seal, verifier
 from mesh.server.identify import Identifying
@@ -77,11 +78,38 @@ class Access:
         said = [(SUBJECT, encoded(customer))] if customer else []
         return lambda: said
 
-    def _allow(self, method: str, caller: Caller) -> None:
+    async def confine(self, headers: Metadata) -> None:
+        """
+        Have `customer()` be whom a request's headers prove: for doors that are not gRPC's.
+
+        StatusError where they prove nobody, or nobody who may be a customer.
+        """
+        customer = None
+        if self.seal is not None:
+            customer = self._customer(await proven(self.seal, self.tokens, headers))
+        if customer == "":
+            raise StatusError(
+                Code.PERMISSION_DENIED,
+                "this name is no customer's",
+                reason="NOT_FOR_CUSTOMERS",
+                domain=DOMAIN,
+            )
+        # One connection's requests share a context: what the one before it was is not this one's.
+        _CUSTOMER.set(customer)
+
+    def _customer(self, caller: Caller) -> str | None:
+        """The customer that a caller is, "" for nobody's name; None for staff and services."""
         if caller.kind == "service" or caller.principal in self.staff:
+            return None
+        if _disguised(caller):
+            return ""
+        return caller.principal if caller.kind == "key" else caller.name
+
+    def _allow(self, method: str, caller: Caller) -> None:
+        customer = self._customer(caller)
+        if customer is None:
             return
-        customer = caller.principal if caller.kind == "key" else caller.name
-        if method not in FOR_CUSTOMERS or not customer or _disguised(caller):
+        if method not in FOR_CUSTOMERS or not customer:
             raise StatusError(
                 Code.PERMISSION_DENIED,
                 f"{method.rpartition('/')[2]} is not for customers",

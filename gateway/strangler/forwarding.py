@@ -2,7 +2,8 @@
 Which headers cross to an old HTTP service and back: all that are end to end.
 
     in    all but hop-by-hop ones, X-Api-Key and X-Mesh-*; X-Forwarded-For appended,
-          X-Forwarded-Host and -Proto set, X-Mesh-Principal where gateway.guard found one
+          X-Forwarded-Host and -Proto set; who asks as gateway.guard has found, sealed where it
+          seals (X-Mesh-Principal, X-Mesh-Seal), as any service is told
     out   all but hop-by-hop ones and what our own server says (Date, Server, Content-Length,
           X-Request-Id, and Access-Control-*: which pages may read an answer is
           GATEWAY_CORS_ORIGINS' to say)
@@ -18,7 +19,6 @@ from collections.abc import Iterable
 
 from gateway.exchange import Exchange, RawHeaders
 from gateway.headers import MESH
-from mesh.identity.seal import PRINCIPAL
 
 HOP_BY_HOP = frozenset(
     {
@@ -63,8 +63,8 @@ def request(exchange: Exchange, *, plain: bool) -> list[tuple[str, str]]:
     found.append(("x-forwarded-proto", exchange.scope.get("scheme", "http")))
     if host:
         found.append(("x-forwarded-host", host))
-    if exchange.principal:
-        found.append((PRINCIPAL, exchange.principal))
+    if exchange.saying is not None:
+        found.extend((name, str(value)) for name, value in exchange.saying())
     if plain:
         found.append(("accept-encoding", "identity"))
     return found

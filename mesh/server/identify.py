@@ -1,9 +1,7 @@
 """
 Nobody is served who has not said who they are, and proven it.
 
-    sealed by this mesh's secret .......... the caller it names, for whom a service may call
-    else a bearer token that is known ..... user:<sub>, for who calls a service past the gateway
-    neither ............................... UNAUTHENTICATED
+    proven (mesh.identity.proof) .......... by a seal or a token, else UNAUTHENTICATED
     `allow(method, caller)` raises ........ its error
     -> handler; CALLER is set, and the calls that it makes say the same again
 
@@ -21,14 +19,12 @@ from typing import Any
 
 import grpc
 
-from mesh.errors import Code, StatusError
-from mesh.identity.caller import CALLER, BadToken, Caller, Verifier
-from mesh.identity.jwks import JwksError
-from mesh.identity.seal import BadSeal, Seal
+from mesh.identity.caller import CALLER, Caller, Verifier
+from mesh.identity.proof import proven
+from mesh.identity.seal import Seal
 from mesh.inbound import INBOUND, Inbound
 from mesh.server.blocking import Handler, awaitable, behaviour_of, shared_pool, with_behaviour
 from mesh.server.intercept import EXEMPT
-from mesh.status import DOMAIN
 
 # Raises a StatusError for what a caller may not call; runs in the context of the call.
 Allow = Callable[[str, Caller], None]
@@ -81,40 +77,9 @@ class Identifying(grpc.aio.ServerInterceptor):
         return with_behaviour(handler, stream if yields else single)
 
     async def _identify(self, method: str, context: Any) -> None:
-        caller = await self._caller(tuple(context.invocation_metadata() or ()))
+        metadata = tuple(context.invocation_metadata() or ())
+        caller = await proven(self._seal, self._tokens, metadata)
         self._allow(method, caller)
         CALLER.set(caller)
         inbound = INBOUND.get() or Inbound()
         INBOUND.set(replace(inbound, saying=partial(self._seal.say, caller)))
-
-    async def _caller(self, metadata: tuple[tuple[str, str | bytes], ...]) -> Caller:
-        try:
-            caller = self._seal.heard(metadata)
-            if caller is None:
-                caller = await self._bearer(metadata)
-        except BadSeal as error:
-            raise _refused(str(error)) from error
-        except BadToken as error:
-            raise _refused(f"the token is refused: {error}") from error
-        except JwksError as error:
-            raise StatusError(
-                Code.UNAVAILABLE,
-                "tokens cannot be verified now",
-                reason="JWKS_UNAVAILABLE",
-                domain=DOMAIN,
-                retry_after=1.0,
-            ) from error
-        return caller
-
-    async def _bearer(self, metadata: tuple[tuple[str, str | bytes], ...]) -> Caller:
-        if self._tokens is None:
-            raise _refused("who calls is not said")
-        given = [str(value) for name, value in metadata if name == "authorization"]
-        scheme, _, token = given[0].partition(" ") if given else ("", "", "")
-        if len(given) != 1 or scheme.lower() != "bearer":
-            raise _refused("it needs one bearer token")
-        return Caller.named("user", await self._tokens.subject(token.strip()))
-
-
-def _refused(message: str) -> StatusError:
-    return StatusError(Code.UNAUTHENTICATED, message, reason="UNAUTHENTICATED", domain=DOMAIN)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 LONGEST_TEXT = 2000
+LONGEST_NAME = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +39,16 @@ class NotUnderstood(Exception):
     """What was sent makes no sense; the message says what."""
 
 
-def review(sku: str, found: object) -> Review:
-    """A review from what a customer has sent, or NotUnderstood."""
+class NotTheirs(Exception):
+    """It speaks in another customer's name; the message says where."""
+
+
+def review(sku: str, found: object, own: str | None = None) -> Review:
+    """
+    A review from what a customer has sent, or NotUnderstood.
+
+    Where it is known who they are, it is by `own` name, and NotTheirs by any other.
+    """
     if not isinstance(found, dict):
         raise NotUnderstood("a review is an object")
     stars, text, author = (found.get(name) for name in ("stars", "text", "author"))
@@ -49,7 +58,9 @@ def review(sku: str, found: object) -> Review:
         raise NotUnderstood(f"text: 1 to {LONGEST_TEXT} characters")
     if author is not None and not isinstance(author, str):
         raise NotUnderstood("author: a text")
-    return Review(sku, stars, text, (author or "somebody")[:100])
+    if own is not None and author not in (None, "", own):
+        raise NotTheirs("author: is another customer")
+    return Review(sku, stars, text, (own or author or "somebody")[:LONGEST_NAME])
 
 
 # What it has always sold, as it was copied into the new shop.

@@ -11,6 +11,7 @@ from functools import partial
 from aiohttp import web
 
 from mesh.store import Database, connect, migrations
+from services.access import OPEN, Access
 from services.legacy import store
 from services.legacy.domain import FIRST_ARTICLES, Article
 from services.legacy.shop import OldShop
@@ -27,13 +28,13 @@ async def legacy(
     port: int = 0,
     *,
     first: Sequence[Article] = FIRST_ARTICLES,
+    access: Access = OPEN,
 ) -> AsyncIterator[str]:
     """The address it is served at, on an entered database; *first* goes into an empty one."""
     await database.migrate("legacy", migrations("services.legacy"))
     await database.transaction(partial(store.stock_once, articles=first))
-    runner = web.AppRunner(
-        OldShop(database).application(), access_log=None, shutdown_timeout=DRAIN_SECONDS
-    )
+    application = OldShop(database, access).application()
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=DRAIN_SECONDS)
     await runner.setup()
     try:
         await web.TCPSite(runner, host, port).start()
@@ -50,7 +51,7 @@ async def serve(process: Process) -> None:
         loop.add_signal_handler(number, stop.set)
     async with (
         connect(process.database) as database,
-        legacy(database, process.host, process.port) as address,
+        legacy(database, process.host, process.port, access=process.access) as address,
     ):
         process.ready(address)
         await stop.wait()

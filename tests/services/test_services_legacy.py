@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
+import discovery
+from gateway import Gateway
+from gateway.guard import Guard
+from gateway.keys import ApiKeys
+from gateway.strangler.configuration import load
+from gateway.strangler.strangler import Strangler
+from mesh.identity import Caller, Seal
 from mesh.store import connect
+from services.access import Access
 from services.inventory.catalogue import FIRST_STOCK
 from services.legacy.domain import FIRST_ARTICLES, NotUnderstood, review
 from services.legacy.service import legacy
+from tests.gateway.scripted import until
 from tests.services.test_services_programs import ready, started
+
+SEAL = Seal([b"0123456789abcdef0123456789abcdef"])
 
 
 @pytest.fixture
@@ -132,3 +145,98 @@ async def test_it_runs_as_a_program_and_stops_when_told(tmp_path: Path) -> None:
             assert response.status == 200
         process.send_signal(signal.SIGTERM)
         assert await asyncio.wait_for(process.wait(), 30) == 0
+
+
+@asynccontextmanager
+async def asking(tmp_path: Path) -> AsyncIterator[tuple[str, aiohttp.ClientSession]]:
+    """An old shop that asks who calls, of which "user:boss" is staff: its URL, and a client."""
+    access = Access(SEAL, staff=frozenset({"user:boss"}))
+    async with (
+        connect(f"sqlite:///{tmp_path}/legacy.db") as database,
+        legacy(database, access=access) as address,
+        aiohttp.ClientSession() as http,
+    ):
+        yield f"http://{address}", http
+
+
+def as_(kind: str, name: str) -> dict[str, str]:
+    return dict(SEAL.say(Caller.named(kind, name)))
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"X-Mesh-Principal": "user:ada"},
+        dict(Seal([b"another" * 8]).say(Caller("user:ada"))),
+        {**as_("user", "ada"), "x-mesh-principal": "user:bob"},
+        {"Authorization": "Bearer x"},
+    ],
+)
+async def test_whoever_proves_nothing_is_refused_where_it_is_asked(
+    tmp_path: Path, headers: dict[str, str]
+) -> None:
+    async with asking(tmp_path) as (url, http):
+        for method, path in (("GET", "/v1/products"), ("POST", "/v1/products/mug/reviews")):
+            async with http.request(method, url + path, headers=headers) as answer:
+                assert (answer.status, answer.headers["www-authenticate"]) == (401, "Bearer")
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "author", "status", "by"),
+    [
+        ("user", "ada", None, 201, "ada"),
+        ("user", "ada", "ada", 201, "ada"),
+        ("user", "ada", "bob", 403, None),
+        ("key", "acme", None, 201, "key:acme"),
+        ("key", "acme", "acme", 403, None),
+        # A token's subject that looks like an API key's holder is nobody.
+        ("user", "key:acme", None, 403, None),
+        ("user", "boss", "bob", 201, "bob"),
+        ("service", "import", "bob", 201, "bob"),
+    ],
+)
+async def test_a_review_is_by_who_writes_it(
+    tmp_path: Path, kind: str, name: str, author: str | None, status: int, by: str | None
+) -> None:
+    path = "/v1/products/mug/reviews"
+    written = {"stars": 5, "text": "x", **({"author": author} if author else {})}
+    async with asking(tmp_path) as (url, http):
+        async with http.post(url + path, json=written, headers=as_(kind, name)) as answer:
+            assert answer.status == status, await answer.text()
+        async with http.get(url + path, headers=as_("user", "boss")) as answer:
+            found = (await answer.json())["reviews"]
+
+    assert [each["author"] for each in found] == ([by] if by else [])
+
+
+async def test_one_connection_may_speak_for_several_customers(tmp_path: Path) -> None:
+    path = "/v1/products/mug/reviews"
+    async with asking(tmp_path) as (url, http):
+        for headers in (as_("user", "ada"), as_("user", "boss"), as_("user", "bob")):
+            async with http.post(url + path, json={"stars": 5, "text": "x"}, headers=headers) as a:
+                assert a.status == 201
+        async with http.get(url + path, headers=headers) as answer:
+            found = (await answer.json())["reviews"]
+
+    assert sorted(each["author"] for each in found) == ["ada", "bob", "somebody"]
+
+
+async def test_the_gateway_tells_it_who_asks_and_nobody_else_can(tmp_path: Path) -> None:
+    keys = ApiKeys.parse("acme 3f9c1e0a77b24d5f8a61")
+    path = "/v1/products/mug/reviews"
+    route = {"name": "reviews", "legacy": "old", "match": ["POST /v1/products/{sku}/reviews"]}
+    async with (
+        asking(tmp_path) as (old, http),
+        discovery.connect(f"memory://{tmp_path}") as registry,
+    ):
+        told = json.dumps({"legacy": {"old": {"url": old}}, "routes": [route]})
+        gateway = Gateway(registry, guard=Guard(keys, seal=SEAL), strangler=Strangler(load(told)))
+        review = {"json": {"stars": 5, "text": "x"}}
+        async with gateway.serving() as url:
+            known = {"X-Api-Key": "3f9c1e0a77b24d5f8a61", "X-Mesh-Principal": "user:boss"}
+            await until(lambda: gateway.app.catalog.ready)
+            async with http.post(url + path, headers=known, **review) as answer:
+                assert (answer.status, (await answer.json())["author"]) == (201, "key:acme")
+            async with http.post(url + path, headers=as_("user", "boss"), **review) as answer:
+                assert answer.status == 401
