@@ -27,6 +27,7 @@ import statistics
 import subprocess
 import sys
 import time
+from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -43,9 +44,9 @@ import discovery
 import mesh
 from scripts import parts
 from scripts.crashing.house import HOST, SERVICES, database, listed, ports
-from scripts.crashing.victim import Victim
 from scripts.environment import ROOT
 from scripts.measuring.postgresql import Server, Unavailable, cluster
+from scripts.measuring.serving import serving
 from services.audit.auditing import audit
 from services.audit.reading import read
 from services.audit.service import shop
@@ -92,7 +93,7 @@ class Stand:
 
     name: str
     stub: Any
-    processes: list[Victim]
+    processes: list[Process]
     rates: dict[int, list[float]] = field(default_factory=dict)
     costs: dict[int, list[float]] = field(default_factory=dict)
     placed: int = 0
@@ -135,7 +136,7 @@ async def stand(kind: Kind) -> AsyncIterator[Stand]:
         processes = []
         for service in SERVICES:
             environment = {"MESH_REGISTRY": url, "DATABASE_URL": kind.url(folder, service)}
-            process = Victim(service, places[service], folder, environment, wrapper=kind.wrapper)
+            process = serving(service, places[service], folder, environment, kind.wrapper)
             processes.append(await stack.enter_async_context(process))
         registry = await stack.enter_async_context(discovery.connect(url))
         channel = await stack.enter_async_context(mesh.Channel("orders", ASK, registry=registry))

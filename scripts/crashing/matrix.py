@@ -8,9 +8,9 @@ Which points there are: every write-like call of every service that an order pas
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
 
 from scripts.crashing.house import SERVICES
+from scripts.crashing.nursery import Nursery
 from scripts.crashing.point import Point, measure
 from scripts.crashing.tale import CARDS
 from scripts.crashing.victim import Kill
@@ -21,17 +21,17 @@ FIRST = "pwrite64"
 
 
 async def points(
-    strace: Path, stories: Sequence[str] = STORIES, victims: Sequence[str] = SERVICES
+    nursery: Nursery, stories: Sequence[str] = STORIES, victims: Sequence[str] = SERVICES
 ) -> AsyncIterator[Point]:
     """All of them; each story and victim is gone through unharmed first, to count its calls."""
     for story in stories:
         for victim in victims:
-            calls = await measure(strace, Point(story, victim, ()))
+            calls = await measure(nursery, Point(story, victim, ()))
             for kill in _each(calls):
                 yield Point(story, victim, (kill,))
             # Behind its start, where the order is.
             first = Kill(FIRST, calls[FIRST] * 3 // 4)
-            again = await measure(strace, Point(story, victim, (first,)))
+            again = await measure(nursery, Point(story, victim, (first,)))
             for kill in _each(again):
                 yield Point(story, victim, (first, kill))
 

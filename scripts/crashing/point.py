@@ -10,15 +10,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import grpc
 
-from scripts.audit import LOOK_SECONDS
 from scripts.crashing import house
-from scripts.crashing.tale import tell
+from scripts.crashing.nursery import Nursery
+from scripts.crashing.tale import misled, tell
 from scripts.crashing.victim import Kill, Victim, counts
 from services.audit.auditing import audit
 from services.audit.reading import Shop, read
@@ -27,6 +27,8 @@ from services.inventory.catalogue import FIRST_STOCK
 # An order must be finished so long after the last kill, in seconds.
 FINISHED_SECONDS = 30.0
 LONGEST_SECONDS = 60.0
+# Between two looks at the books.
+LOOK_SECONDS = 0.1
 # How often a point is gone through until it is reached.
 TRIES = 4
 IMPORTED = {product.product_id: product.available for product in FIRST_STOCK}
@@ -47,7 +49,11 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of a point; `recovery` is from the last kill to the end of all, in seconds."""
+    """
+    What became of a point.
+
+    `seconds` is how long all of its tries took, `recovery` from the last kill to the end of all.
+    """
 
     point: Point
     kills: int
@@ -62,50 +68,55 @@ class Result:
         return self.kills == len(self.point.kills)
 
 
-async def run(strace: Path, point: Point) -> Result:
+async def run(nursery: Nursery, point: Point) -> Result:
     """
     Go through the point; again when it was not reached.
 
     How often a thread wakes another, or writes twice what once would do, is a matter of timing: a
     life may end its story a few calls short of the one that was counted.
     """
+    began = time.monotonic()
     for _ in range(TRIES):
         with TemporaryDirectory(prefix="crash-") as folder:
-            result = await _run(strace, point, Path(folder), point.kills)
+            result = await _run(nursery, point, Path(folder), point.kills)
         if result.wrong or result.reached:
             break
-    return result
+    return replace(result, seconds=time.monotonic() - began)
 
 
-async def measure(strace: Path, point: Point) -> dict[str, int]:
+async def measure(nursery: Nursery, point: Point) -> dict[str, int]:
     """
     The calls of the life after the point's kills, by name: how often the busiest thread made each.
 
     Measured twice, and the lower number counts: what only one of two lives did is timing.
     """
-    one, other = await _measured(strace, point), await _measured(strace, point)
+    one, other = await _measured(nursery, point), await _measured(nursery, point)
     return {call: min(count, other[call]) for call, count in one.items() if call in other}
 
 
-async def _measured(strace: Path, point: Point) -> dict[str, int]:
-    with TemporaryDirectory(prefix="crash-") as folder:
-        result = await _run(strace, point, Path(folder), (*point.kills, None))
-        if result.wrong or not result.reached:
-            raise RuntimeError(f"{point}: {result.kills} kills, {'; '.join(result.wrong)}")
-        return counts(Path(folder) / f"{point.victim}-{len(point.kills)}.trace")
+async def _measured(nursery: Nursery, point: Point) -> dict[str, int]:
+    for _ in range(TRIES):
+        with TemporaryDirectory(prefix="crash-") as folder:
+            result = await _run(nursery, point, Path(folder), (*point.kills, None))
+            if result.wrong:
+                break
+            if result.reached:
+                return counts(Path(folder) / f"{point.victim}-{len(point.kills)}.trace")
+    raise RuntimeError(f"{point}: {result.kills} kills; {'; '.join(result.wrong)}")
 
 
-async def _run(strace: Path, point: Point, folder: Path, lives: Sequence[Kill | None]) -> Result:
+async def _run(
+    nursery: Nursery, point: Point, folder: Path, lives: Sequence[Kill | None]
+) -> Result:
     began = time.monotonic()
     places = house.ports()
     url = house.listed(folder, places)
     environment = {
         "MESH_REGISTRY": url,
         "DATABASE_URL": house.database(folder, point.victim),
-        "PYTHONUNBUFFERED": "1",
     }
     name = point.victim
-    victim = Victim(name, places[name], folder, environment, strace, lives)
+    victim = Victim(name, places[name], folder, environment, nursery, lives)
     outcome, wrong = "", []
     async with house.others(folder, url, places, name) as books, victim:
         telling = asyncio.create_task(tell(point.story, books.orders))
@@ -119,7 +130,9 @@ async def _run(strace: Path, point: Point, folder: Path, lives: Sequence[Kill | 
         finally:
             telling.cancel()
             await asyncio.gather(telling, return_exceptions=True)
-        outcome = telling.result() if telling.done() and not telling.cancelled() else ""
+    if not telling.cancelled() and telling.exception() is None:
+        outcome = telling.result()
+        wrong = [*wrong, *misled(point.story, outcome)]
     now = time.monotonic()
     recovery = now - victim.killed_at if victim.kills else 0.0
     if recovery > FINISHED_SECONDS:
@@ -133,7 +146,10 @@ async def _settle(telling: asyncio.Task[str], books: Shop, victim: Victim) -> li
         await asyncio.wait([telling], timeout=LOOK_SECONDS)
         if victim.broken:
             return [victim.broken]
-    telling.result()
+    try:
+        telling.result()
+    except grpc.aio.AioRpcError as error:
+        return [f"the customer was told {error.code().name}: {error.details()}"]
     while True:
         kills = victim.kills
         try:

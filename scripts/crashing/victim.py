@@ -13,17 +13,14 @@ import asyncio
 import os
 import re
 import signal
-import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from scripts.environment import ROOT
+from scripts.crashing.nursery import Life, Nursery
 
-TETHER = ROOT / "scripts" / "stage" / "tether.py"
 # Everything by which a process tells others, or its disk, something.
 CALLS = (
     *("write", "writev", "pwrite64", "pwritev", "fsync", "fdatasync"),
@@ -52,23 +49,20 @@ class Victim:
         port: int,
         folder: Path,
         environment: Mapping[str, str],
-        strace: Path | None = None,
-        lives: Sequence[Kill | None] = (),
-        wrapper: Sequence[str] = (),
+        nursery: Nursery,
+        lives: Sequence[Kill | None],
     ) -> None:
         self.kills = 0
         self.killed_at = 0.0
         self.broken = ""
-        self._command = (sys.executable, "-P", "-m", f"services.{service}", f"--port={port}")
         self._service = service
-        self._strace = strace
+        self._port = port
         self._folder = folder
-        self._environment = {**os.environ, **environment}
+        self._environment = environment
+        self._nursery = nursery
         self._lives = lives
-        # What runs the command when no life is left.
-        self._wrapper = tuple(wrapper)
+        self._life: Life | None = None
         self._stopping = False
-        self._process: asyncio.subprocess.Process | None = None
 
     async def __aenter__(self) -> Victim:
         self._keeping = asyncio.create_task(self._keep())
@@ -76,65 +70,50 @@ class Victim:
 
     async def __aexit__(self, *reason: object) -> None:
         self._stopping = True
-        self._kill()
+        if self._life is not None:
+            self._life.kill()
         await self._keeping
-
-    @property
-    def pid(self) -> int | None:
-        """The process that runs now."""
-        process = self._process
-        return process.pid if process is not None and process.returncode is None else None
 
     def trace(self, life: int) -> Path:
         """Where the calls of a life that is not killed are written down."""
         return self._folder / f"{self._service}-{life}.trace"
 
     async def _keep(self) -> None:
-        life = 0
+        number = 0
         while not self._stopping and not self.broken:
-            kill = self._lives[life] if life < len(self._lives) else None
-            log = self._folder / f"{self._service}-{life}.log"
-            with log.open("wb") as output:
-                self._process = await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-I", "-S", str(TETHER), str(os.getpid())),
-                    *self._traced(life, kill),
-                    *self._command,
-                    cwd=ROOT,
-                    env=self._environment,
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=output,
-                    start_new_session=True,
-                )
-            if self._stopping:
-                self._kill()
-            code = await self._process.wait()
+            try:
+                await self._live(number)
+            except RuntimeError as why:
+                self.broken = str(why)
+            number += 1
+
+    async def _live(self, number: int) -> None:
+        log = self._folder / f"{self._service}-{number}.log"
+        async with self._nursery.life(
+            self._service, self._port, self._environment, log, self._tracing(number)
+        ) as self._life:
             if self._stopping:
                 return
-            if kill is None or code != -signal.SIGKILL:
-                said = log.read_text(errors="replace").splitlines()[-LAST_LINES:]
-                self.broken = f"its life {life} ended with {code}: {' / '.join(said)}"
-            self.kills += 1
-            self.killed_at = time.monotonic()
-            life += 1
+            code = await self._life.ended
+        if self._stopping:
+            return
+        if self._kill(number) is None or code != -signal.SIGKILL:
+            said = log.read_text(errors="replace").splitlines()[-LAST_LINES:]
+            self.broken = f"its life {number} ended with {code}: {' / '.join(said)}"
+        self.kills += 1
+        self.killed_at = time.monotonic()
 
-    def _traced(self, life: int, kill: Kill | None) -> tuple[str, ...]:
-        # -I2: with -o it would not hear the tether.
-        strace = (str(self._strace), "-f", "-qq", "-I2")
-        if kill is not None:
-            # Without --seccomp-bpf: strace 6.1 sends no signals under it.
+    def _kill(self, number: int) -> Kill | None:
+        return self._lives[number] if number < len(self._lives) else None
+
+    def _tracing(self, number: int) -> tuple[str, ...]:
+        """What strace is to do to a life."""
+        if kill := self._kill(number):
             inject = f"inject={kill.call}:signal=KILL:when={kill.nth}"
-            return (*strace, "-e", f"trace={kill.call}", "-e", inject, "-o", os.devnull)
-        if life < len(self._lives):
-            calls = f"trace={','.join(CALLS)}"
-            return (*strace, "--seccomp-bpf", "-e", calls, "-o", str(self.trace(life)))
-        return self._wrapper
-
-    def _kill(self) -> None:
-        """strace and what it traces: one session of their own."""
-        if self._process is not None and self._process.returncode is None:
-            with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+            return ("-e", f"trace={kill.call}", "-e", inject, "-o", os.devnull)
+        if number < len(self._lives):
+            return ("-e", f"trace={','.join(CALLS)}", "-o", str(self.trace(number)))
+        return ()
 
 
 def counts(trace: Path) -> dict[str, int]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
 import discovery
+from scripts import parts
 from tests.services.shopping import Open, Shop
 
 
@@ -43,3 +45,12 @@ async def guarded(closed_shop, tmp_path) -> AsyncIterator[Any]:
     guarding = pytest.importorskip("tests.services.guarding", reason="needs the extra auth")
     async with guarding.guarding(closed_shop, tmp_path) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def strace() -> Path:
+    """The program, which is fetched where it is missing."""
+    try:
+        return parts.ensure("strace")
+    except parts.Unavailable as why:
+        pytest.skip(f"strace: {why}")
