@@ -66,10 +66,13 @@ class Feed(EventFeedServicer):
                     await anext(changes)
             except (TimeoutError, StopAsyncIteration):
                 return
-            while batch := await self._read(position, topics):
+            more = True
+            while more:
+                batch = await self._read(position, topics)
                 for event in batch:
                     yield _message(event)
-                position = batch[-1].position
+                    position = event.position
+                more = len(batch) == BATCH  # what is committed meanwhile is another change
             if request.only_past:
                 return
 

@@ -26,24 +26,12 @@ class Held:
     cause: str
 
 
-async def blocks(tx: Transaction, consumer: str, source: str, event: Event) -> bool:
-    """Whether an earlier event of the same aggregate is held."""
-    return None is not await tx.fetchrow(
-        "select 1 from inbox_held where consumer = $1 and source = $2"
-        " and aggregate = $3 and aggregate_id = $4 limit 1",
-        consumer,
-        source,
-        event.aggregate,
-        event.aggregate_id,
-    )
-
-
-async def behind(tx: Transaction, consumer: str, source: str, event: Event) -> None:
+def behind(tx: Transaction, consumer: str, source: str, event: Event) -> None:
     """Hold an event behind the earlier ones."""
-    await _insert(tx, consumer, source, event, 0, "", None, None)
+    _insert(tx, consumer, source, event, 0, "", None, None)
 
 
-async def first(
+def first(
     tx: Transaction,
     consumer: str,
     source: str,
@@ -53,7 +41,7 @@ async def first(
     now: float,
 ) -> None:
     """Hold an event that failed for the first time; without `due` that was its only try."""
-    await _insert(tx, consumer, source, event, 1, cause, due, None if due else now)
+    _insert(tx, consumer, source, event, 1, cause, due, None if due else now)
 
 
 async def ready(tx: Transaction, consumer: str, source: str, event: Event, due: float) -> None:
@@ -85,7 +73,7 @@ async def next_due(tx: Transaction, consumer: str, source: str) -> float | None:
     return row["due_at"] if row else None
 
 
-async def failed(
+def failed(
     tx: Transaction,
     consumer: str,
     source: str,
@@ -96,7 +84,7 @@ async def failed(
     now: float,
 ) -> None:
     """It failed again; without `due` for the last time: it is dead now."""
-    await tx.execute(
+    tx.post(
         "update inbox_held set attempts = $4, cause = $5, due_at = $6, dead_at = $7"
         " where consumer = $1 and source = $2 and position = $3",
         consumer,
@@ -109,15 +97,15 @@ async def failed(
     )
 
 
-async def done(tx: Transaction, consumer: str, source: str, event: Event, now: float) -> None:
+def done(tx: Transaction, consumer: str, source: str, event: Event, now: float) -> None:
     """The event is out of the way: the next one of its aggregate is due."""
-    await tx.execute(
+    tx.post(
         "delete from inbox_held where consumer = $1 and source = $2 and position = $3",
         consumer,
         source,
         event.position,
     )
-    await tx.execute(
+    tx.post(
         "update inbox_held set due_at = $5 where consumer = $1 and source = $2 and position ="
         " (select min(position) from inbox_held where consumer = $1 and source = $2"
         " and aggregate = $3 and aggregate_id = $4)",
@@ -167,11 +155,11 @@ async def drop(tx: Transaction, consumer: str, source: str, position: int, now: 
     )
     if row is None:
         return False
-    await done(tx, consumer, source, of(row).event, now)
+    done(tx, consumer, source, of(row).event, now)
     return True
 
 
-async def _insert(
+def _insert(
     tx: Transaction,
     consumer: str,
     source: str,
@@ -181,7 +169,7 @@ async def _insert(
     due: float | None,
     dead: float | None,
 ) -> None:
-    await tx.execute(
+    tx.post(
         "insert into inbox_held values"
         " ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
         consumer,

@@ -85,22 +85,26 @@ class Inbox:
         """
 
         async def work(tx: Transaction) -> bool:
-            await self._purge(tx)
+            self._purge(tx)
             reached, kept = await self._position(tx) if cursor else 0, False
             for event in events:
-                if await self._is_new(tx, event):
-                    kept = not await self._take_in(tx, event) or kept
+                blocked = await self._first_seen(tx, event)
+                if blocked is not None:
+                    kept = not await self._take_in(tx, event, blocked) or kept
                 reached = max(reached, event.position)
             if cursor:
-                await self._move(tx, reached)
+                self._move(tx, reached)
             return kept
 
         return await self._database.transaction(work)
 
     async def retry(self) -> float | None:
         """Try the held events that are due; answers when the next one is, in s since 1970."""
+        due = await self._database.read(self._next_due)
+        if due is None or due > self._clock():
+            return due  # mostly, and to look takes no commit
         await self._database.transaction(self._retry_due)
-        return await self._database.read(lambda tx: held.next_due(tx, *self._key))
+        return await self._database.read(self._next_due)
 
     async def tend(self, news: asyncio.Event) -> None:
         """Try held events again when they are due, for ever; `news` says that there are more."""
@@ -119,7 +123,11 @@ class Inbox:
 
     async def rewind(self) -> None:
         """Ask the source for everything again; what was seen is known by its name."""
-        await self._database.transaction(lambda tx: self._move(tx, 0))
+
+        async def work(tx: Transaction) -> None:
+            self._move(tx, 0)
+
+        await self._database.transaction(work)
 
     async def dead(self, tx: Transaction, limit: int = 100) -> list[Held]:
         """The events that an operator has to look at, with what was wrong with them."""
@@ -133,39 +141,46 @@ class Inbox:
         """Give a dead event up: those behind it go on without it; False when it is not dead."""
         return await held.drop(tx, *self._key, position, self._clock())
 
-    async def _is_new(self, tx: Transaction, event: Event) -> bool:
-        return (
-            await tx.execute(
-                "insert into inbox values ($1, $2, $3) on conflict (consumer, event_id) do nothing",
-                self._key[0],
-                event.event_id,
-                self._clock(),
-            )
-            == 1
+    async def _first_seen(self, tx: Transaction, event: Event) -> bool | None:
+        """None for an event that was seen before; else whether an earlier one is in its way."""
+        row = await tx.fetchrow(
+            "insert into inbox values ($1, $2, $3) on conflict (consumer, event_id) do nothing"
+            " returning exists(select 1 from inbox_held where consumer = $1 and source = $4"
+            " and aggregate = $5 and aggregate_id = $6) as blocked",
+            self._key[0],
+            event.event_id,
+            self._clock(),
+            self._key[1],
+            event.aggregate,
+            event.aggregate_id,
         )
+        return bool(row["blocked"]) if row else None
 
-    async def _take_in(self, tx: Transaction, event: Event) -> bool:
+    async def _take_in(self, tx: Transaction, event: Event, blocked: bool) -> bool:
         """Handle the event, or hold it: False."""
-        if await held.blocks(tx, *self._key, event):
-            await held.behind(tx, *self._key, event)
+        if blocked:
+            held.behind(tx, *self._key, event)
             return False
         cause = await self._handle(tx, event)
         if cause is None:
             return True
         due, now = self._due(1), self._clock()
-        await held.first(tx, *self._key, event, cause, due if self._attempts > 1 else None, now)
+        held.first(tx, *self._key, event, cause, due if self._attempts > 1 else None, now)
         return False
+
+    async def _next_due(self, tx: Transaction) -> float | None:
+        return await held.next_due(tx, *self._key)
 
     async def _retry_due(self, tx: Transaction) -> None:
         now = self._clock()
         for each in await held.due(tx, *self._key, now):
             cause = await self._handle(tx, each.event)
             if cause is None:
-                await held.done(tx, *self._key, each.event, now)
+                held.done(tx, *self._key, each.event, now)
             else:
                 attempts = each.attempts + 1
                 due = self._due(attempts) if attempts < self._attempts else None
-                await held.failed(tx, *self._key, each.event, attempts, cause, due, now)
+                held.failed(tx, *self._key, each.event, attempts, cause, due, now)
 
     async def _handle(self, tx: Transaction, event: Event) -> str | None:
         """Why the handler failed, its changes undone; None when it did not."""
@@ -187,19 +202,19 @@ class Inbox:
         )
         return int(row["position"]) if row else 0
 
-    async def _move(self, tx: Transaction, position: int) -> None:
-        await tx.execute(
+    def _move(self, tx: Transaction, position: int) -> None:
+        tx.post(
             "insert into inbox_cursor values ($1, $2, $3) on conflict (consumer, source)"
             " do update set position = excluded.position",
             *self._key,
             position,
         )
 
-    async def _purge(self, tx: Transaction) -> None:
+    def _purge(self, tx: Transaction) -> None:
         now = self._clock()
         if now >= self._purge_at:
             self._purge_at = now + PURGE_SECONDS
-            await tx.execute(
+            tx.post(
                 "delete from inbox where (consumer, event_id) in"
                 " (select consumer, event_id from inbox where seen_at < $1 limit $2)",
                 now - RETENTION_SECONDS,

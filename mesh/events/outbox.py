@@ -54,7 +54,7 @@ class Outbox:
         self._purge_at = 0.0
         database.declare(COMPONENT, migrations("mesh.events", COMPONENT))
 
-    async def append(self, tx: Transaction, message: Message) -> Event:
+    async def append(self, tx: Transaction, message: Message) -> None:
         """
         Tell of `message` if and when this transaction is committed.
 
@@ -66,31 +66,27 @@ class Outbox:
                 f" {len(message.payload)} bytes are more than {PAYLOAD_BYTES}"
             )
         now = round(self._clock(), 6)  # as exact as any carrier of it is
-        counted = await tx.fetchrow(
+        thing = message.aggregate, message.aggregate_id
+        tx.post(
             "insert into outbox_sequence values ($1, $2, 1)"
             " on conflict (aggregate, aggregate_id)"
-            " do update set sequence = outbox_sequence.sequence + 1 returning sequence",
-            message.aggregate,
-            message.aggregate_id,
+            " do update set sequence = outbox_sequence.sequence + 1",
+            *thing,
         )
-        row = await tx.fetchrow(
+        tx.post(
             "insert into outbox (event_id, event_type, aggregate, aggregate_id, sequence,"
-            " occurred_at, traceparent, payload) values ($1, $2, $3, $4, $5, $6, $7, $8)"
-            " returning *",
+            " occurred_at, traceparent, payload) select $1, $2, aggregate, aggregate_id, sequence,"
+            " $5, $6, $7 from outbox_sequence where aggregate = $3 and aggregate_id = $4",
             str(uuid4()),
             message.event_type,
-            message.aggregate,
-            message.aggregate_id,
-            counted["sequence"] if counted else 1,
+            *thing,
             now,
             message.traceparent,
             message.payload,
         )
-        assert row is not None, "an insert returns its row"
         if now >= self._purge_at:
             self._purge_at = now + PURGE_SECONDS
             await self.purge(tx)
-        return _event(row)
 
     async def after(
         self, tx: Transaction, position: int, limit: int, aggregates: Sequence[str] = ()

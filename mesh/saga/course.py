@@ -4,18 +4,19 @@ One transaction of a saga's course: write what came of the last call, decide, an
     hold the lease -> write the outcome and run its hook -> turn back if too late -> decide
         -> announce the call and go on, or end, or give the lease back until another try
 
-So a saga of n calls takes n + 1 commits, and each call stands in the journal before it is made.
-A step that calls nobody takes none of its own.
+The first call is announced by the transaction that begins the saga.  So a saga of n calls takes
+n + 1 commits, that one among them, and each call stands in the journal before it is made.  A step
+that calls nobody takes none of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from mesh.saga import journal
-from mesh.saga.journal import Instance, Lease
+from mesh.saga.journal import Instance, Lease, Line
 from mesh.saga.machine import Command, Do, State, Undo, backward, committed, decide, fold
 from mesh.saga.saga import TIMED_OUT, Context, Saga, request_id
 from mesh.store.database import Transaction
@@ -27,8 +28,15 @@ class Ask:
 
     command: Do | Undo
     context: Context
-    # How many lines the journal had then: the later ones came in while the call was made.
-    lines: int
+    # What the journal said then: later lines came in while the call was made.
+    seen: tuple[Line, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A saga was entered; with the call that was announced with it, if one was."""
+
+    ask: Ask | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +81,25 @@ class Terms:
     leaving: bool = False
 
 
+async def begin(
+    tx: Transaction, saga: Saga, lease: Lease, data: Mapping[str, Any], now: float, until: float
+) -> Begun | None:
+    """
+    Enter a new saga; None when there is one of this id.
+
+    Under a lease that is somebody's its first call is announced; one that is free waits for who
+    takes it.
+    """
+    deadline = None if saga.deadline is None else now + saga.deadline
+    instance = await journal.insert(tx, lease, data, deadline, now, until)
+    if instance is None:
+        return None
+    command = decide(saga.stages, ())
+    if not lease.owner or not isinstance(command, Do) or saga.steps[command.step].do is None:
+        return Begun(None)
+    return Begun(_announce(tx, saga, instance, command, now))
+
+
 async def advance(
     tx: Transaction,
     saga: Saga,
@@ -82,10 +109,10 @@ async def advance(
     outcome: Outcome | None = None,
 ) -> Ask | None:
     """The saga's next call; None when it is over, parked, or left to whoever takes it next."""
-    instance = await journal.hold(tx, lease, terms.until)
+    instance = await journal.hold(tx, lease, terms.until, asked.seen if asked else ())
     if asked and isinstance(outcome, Done | No):
         instance = await _record(tx, saga, instance, asked, outcome, terms.now)
-    instance = await _turn_if_late(tx, saga, instance, terms.now)
+    instance = _turn_if_late(tx, saga, instance, terms.now)
     command = decide(saga.stages, instance.entries)
     while isinstance(command, Do) and saga.steps[command.step].do is None:
         instance = await _do_here(tx, saga, instance, command, terms.now)
@@ -95,17 +122,17 @@ async def advance(
         return None
     again = asked is not None and command == asked.command
     if again and isinstance(outcome, Lost):
-        await _postpone(tx, saga, instance, command, outcome.cause, terms)
+        _postpone(tx, saga, instance, command, outcome.cause, terms)
         return None
     if again and isinstance(outcome, NotYet) and asked:
-        fresh = any(line.entry.what == "signalled" for line in instance.lines[asked.lines :])
+        fresh = any(line.entry.what == "signalled" for line in instance.lines[len(asked.seen) :])
         free_at = terms.now if fresh else terms.now + outcome.seconds
-        await journal.release(tx, instance.id, _before_deadline(saga, instance, free_at))
+        journal.release(tx, instance.id, _before_deadline(saga, instance, free_at))
         return None
     if terms.leaving:
-        await journal.release(tx, instance.id, terms.now, attempts=instance.attempts)
+        journal.release(tx, instance.id, terms.now, attempts=instance.attempts)
         return None
-    return await _announce(tx, saga, instance, command, terms.now)
+    return _announce(tx, saga, instance, command, terms.now)
 
 
 async def postpone(tx: Transaction, lease: Lease, terms: Terms, cause: str) -> None:
@@ -113,10 +140,10 @@ async def postpone(tx: Transaction, lease: Lease, terms: Terms, cause: str) -> N
     instance = await journal.hold(tx, lease, terms.until)
     attempts = instance.attempts + 1
     free_at = terms.now + terms.delay(attempts)
-    await journal.release(tx, lease.id, free_at, attempts=attempts, cause=cause)
+    journal.release(tx, lease.id, free_at, attempts=attempts, cause=cause)
 
 
-async def turn(tx: Transaction, saga: Saga, instance: Instance, reason: str, now: float) -> bool:
+def turn(tx: Transaction, saga: Saga, instance: Instance, reason: str, now: float) -> bool:
     """Turn the saga back for `reason`, unless it is too late; answers whether it is going back."""
     if instance.state not in ("running", "parked"):
         return instance.state == "compensated"
@@ -124,8 +151,8 @@ async def turn(tx: Transaction, saga: Saga, instance: Instance, reason: str, now
         return True
     if committed(saga.stages, instance.entries):
         return False
-    await journal.write(tx, instance, "", "turned", reason, now)
-    await journal.wake(tx, instance.id, now)
+    journal.write(tx, instance, "", "turned", reason, now)
+    journal.wake(tx, instance.id, now)
     return True
 
 
@@ -133,14 +160,14 @@ async def _record(
     tx: Transaction, saga: Saga, instance: Instance, asked: Ask, outcome: Done | No, now: float
 ) -> Instance:
     step = saga.steps[asked.command.step]
-    await journal.reset_attempts(tx, instance.id)
+    instance = journal.reset_attempts(tx, instance)
     match asked.command, outcome:
         case Do(), Done(result):
             instance = await _done(tx, saga, instance, asked.context, result, now)
         case Do(), No(reason):
-            instance = await journal.write(tx, instance, step.name, "refused", reason, now)
+            instance = journal.write(tx, instance, step.name, "refused", reason, now)
         case Undo(), Done():
-            instance = await journal.write(tx, instance, step.name, "undone", None, now)
+            instance = journal.write(tx, instance, step.name, "undone", None, now)
             if step.undone:
                 await step.undone(tx, asked.context)
     return instance
@@ -151,25 +178,25 @@ async def _do_here(
 ) -> Instance:
     """Do a step that asks nobody: nothing can come between its beginning and its end."""
     context = _context(saga, instance, command)
-    instance = await journal.write(tx, instance, command.step, "started", context.request_id, now)
+    instance = journal.write(tx, instance, command.step, "started", context.request_id, now)
     return await _done(tx, saga, instance, context, None, now)
 
 
 async def _done(
     tx: Transaction, saga: Saga, instance: Instance, context: Context, result: Any, now: float
 ) -> Instance:
-    instance = await journal.write(tx, instance, context.step, "done", result, now)
+    instance = journal.write(tx, instance, context.step, "done", result, now)
     then = saga.steps[context.step].then
     if then:
         await then(tx, context, result)
     return instance
 
 
-async def _turn_if_late(tx: Transaction, saga: Saga, instance: Instance, now: float) -> Instance:
+def _turn_if_late(tx: Transaction, saga: Saga, instance: Instance, now: float) -> Instance:
     late = instance.deadline is not None and now >= instance.deadline
     if not late or not _may_turn(saga, instance):
         return instance
-    return await journal.write(tx, instance, "", "turned", TIMED_OUT, now)
+    return journal.write(tx, instance, "", "turned", TIMED_OUT, now)
 
 
 def _may_turn(saga: Saga, instance: Instance) -> bool:
@@ -184,33 +211,29 @@ def _before_deadline(saga: Saga, instance: Instance, free_at: float) -> float:
     return min(free_at, instance.deadline)
 
 
-async def _postpone(
+def _postpone(
     tx: Transaction, saga: Saga, instance: Instance, command: Command, cause: str, terms: Terms
 ) -> None:
     attempts = instance.attempts + 1
     if isinstance(command, Undo) and attempts >= saga.patience:
-        await journal.write(tx, instance, command.step, "parked", cause, terms.now)
-        await journal.settle(tx, instance.id, "parked", terms.now, cause, attempts)
+        journal.write(tx, instance, command.step, "parked", cause, terms.now)
+        journal.settle(tx, instance.id, "parked", terms.now, cause, attempts)
         return
     free_at = _before_deadline(saga, instance, terms.now + terms.delay(attempts))
-    await journal.release(tx, instance.id, free_at, attempts=attempts, cause=cause)
+    journal.release(tx, instance.id, free_at, attempts=attempts, cause=cause)
 
 
-async def _announce(
+def _announce(
     tx: Transaction, saga: Saga, instance: Instance, command: Do | Undo, now: float
 ) -> Ask:
     state = fold(saga.stages, instance.entries)[command.step]
     context = _context(saga, instance, command)
     if isinstance(command, Do) and state is State.WAITING:
-        instance = await journal.write(
-            tx, instance, command.step, "started", context.request_id, now
-        )
+        instance = journal.write(tx, instance, command.step, "started", context.request_id, now)
     elif isinstance(command, Undo) and state is not State.UNDOING:
-        instance = await journal.write(
-            tx, instance, command.step, "undoing", context.request_id, now
-        )
-        await journal.reset_attempts(tx, instance.id)
-    return Ask(command, context, len(instance.lines))
+        instance = journal.write(tx, instance, command.step, "undoing", context.request_id, now)
+        instance = journal.reset_attempts(tx, instance)
+    return Ask(command, context, instance.lines)
 
 
 async def _end(
@@ -219,7 +242,7 @@ async def _end(
     if saga.ended:
         reason = instance.reason if outcome == "compensated" else ""
         await saga.ended(tx, _context(saga, instance, None), outcome, reason)
-    await journal.settle(tx, instance.id, outcome, now)
+    journal.settle(tx, instance.id, outcome, now)
 
 
 def _context(saga: Saga, instance: Instance, command: Do | Undo | None) -> Context:

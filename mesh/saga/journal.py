@@ -90,22 +90,34 @@ async def insert(
     deadline: float | None,
     now: float,
     free_at: float,
-) -> bool:
-    """Enter a new saga; False when there is one of this id."""
-    return (
-        await tx.execute(
-            "insert into saga values ($1, $2, $3, 'running', $4, $5, $6, $7, 0, '', $8, null)"
-            " on conflict (id) do nothing",
-            lease.id,
-            lease.definition,
-            json.dumps(data),
-            lease.owner,
-            lease.token,
-            free_at,
-            deadline,
-            now,
-        )
-        == 1
+) -> Instance | None:
+    """Enter a new saga; None when there is one of this id."""
+    text = json.dumps(data)
+    entered = await tx.execute(
+        "insert into saga values ($1, $2, $3, 'running', $4, $5, $6, $7, 0, '', $8, null)"
+        " on conflict (id) do nothing",
+        lease.id,
+        lease.definition,
+        text,
+        lease.owner,
+        lease.token,
+        free_at,
+        deadline,
+        now,
+    )
+    if not entered:
+        return None
+    return Instance(
+        id=lease.id,
+        definition=lease.definition,
+        data=json.loads(text),
+        state="running",
+        owner=lease.owner,
+        attempts=0,
+        deadline=deadline,
+        cause="",
+        lines=(),
+        started_at=now,
     )
 
 
@@ -128,30 +140,42 @@ async def take(
     return [Lease(row["id"], row["definition"], row["owner"], row["token"]) for row in rows]
 
 
-async def given(tx: Transaction, owner: str) -> list[Lease]:
-    """The sagas whose lease is this owner's, among them those it has only just started."""
+async def look(
+    tx: Transaction, owner: str, definitions: Sequence[str]
+) -> tuple[dict[Lease, float], float | None]:
+    """
+    The leases of this owner, those of sagas it has only just started among them, each with its end;
+    and when the next saga will be free, None when there is none.
+    """
+    places = ", ".join(f"${number}" for number in range(2, 2 + len(definitions)))
     rows = await tx.fetch(
-        "select id, definition, token from saga where state = 'running' and owner = $1", owner
-    )
-    return [Lease(row["id"], row["definition"], owner, row["token"]) for row in rows]
-
-
-async def next_free(tx: Transaction, definitions: Sequence[str]) -> float | None:
-    """When the next saga will be free; None when there is none."""
-    places = ", ".join(f"${number}" for number in range(1, 1 + len(definitions)))
-    row = await tx.fetchrow(
-        "select free_at from saga where state = 'running'"  # noqa: S608
-        f" and definition in ({places}) order by free_at limit 1",
+        "select id, definition, token, free_at, 0 as next from saga"  # noqa: S608
+        " where state = 'running' and owner = $1 union all"
+        " select * from (select id, definition, token, free_at, 1 as next from saga"
+        f" where state = 'running' and definition in ({places}) order by free_at limit 1) as first",
+        owner,
         *definitions,
     )
-    return row["free_at"] if row else None
+    leases = {
+        Lease(row["id"], row["definition"], owner, row["token"]): row["free_at"]
+        for row in rows
+        if not row["next"]
+    }
+    return leases, next((row["free_at"] for row in rows if row["next"]), None)
 
 
-async def hold(tx: Transaction, lease: Lease, until: float) -> Instance:
-    """Keep the lease until then; answers the saga as it is now, or LeaseLost is raised."""
+async def hold(
+    tx: Transaction, lease: Lease, until: float, known: tuple[Line, ...] = ()
+) -> Instance:
+    """
+    Keep the lease until then; answers the saga as it is now, or LeaseLost is raised.
+
+    Lines are only ever added: while there are as many as are `known`, they are the same.
+    """
     row = await tx.fetchrow(
         "update saga set free_at = $4 where id = $1 and owner = $2 and token = $3"
-        " and state = 'running' returning *",
+        " and state = 'running' returning *,"
+        " (select count(*) from saga_journal where saga_journal.id = saga.id) as lines",
         lease.id,
         lease.owner,
         lease.token,
@@ -159,12 +183,12 @@ async def hold(tx: Transaction, lease: Lease, until: float) -> Instance:
     )
     if row is None:
         raise LeaseLost(lease.id)
-    return await _instance(tx, row)
+    return _instance(row, known if row["lines"] == len(known) else await _lines(tx, lease.id))
 
 
 async def find(tx: Transaction, saga_id: str) -> Instance | None:
     row = await tx.fetchrow("select * from saga where id = $1", saga_id)
-    return await _instance(tx, row) if row else None
+    return _instance(row, await _lines(tx, saga_id)) if row else None
 
 
 async def listed(
@@ -178,31 +202,32 @@ async def listed(
         *after,
         limit,
     )
-    return [await _instance(tx, row) for row in rows]
+    return [_instance(row, await _lines(tx, row["id"])) for row in rows]
 
 
-async def write(
+def write(
     tx: Transaction, instance: Instance, step: str, what: What, detail: Any, now: float
 ) -> Instance:
     """Add a line; answers the saga with it."""
-    await tx.execute(
+    text = json.dumps(detail)
+    tx.post(
         "insert into saga_journal values ($1, $2, $3, $4, $5, $6)",
         instance.id,
         len(instance.lines) + 1,
         step,
         what,
-        json.dumps(detail),
+        text,
         now,
     )
-    line = Line(Entry(step, what), detail, now)
+    line = Line(Entry(step, what), json.loads(text), now)  # as whoever reads it will find it
     return replace(instance, lines=(*instance.lines, line))
 
 
-async def release(
+def release(
     tx: Transaction, saga_id: str, free_at: float, *, attempts: int = 0, cause: str = ""
 ) -> None:
     """Give the lease back: anyone may take the saga from `free_at` on."""
-    await tx.execute(
+    tx.post(
         "update saga set owner = '', free_at = $2, attempts = $3, cause = $4 where id = $1",
         saga_id,
         free_at,
@@ -235,14 +260,14 @@ async def extend(tx: Transaction, lease: Lease, until: float) -> bool:
     )
 
 
-async def wake(tx: Transaction, saga_id: str, now: float) -> None:
+def wake(tx: Transaction, saga_id: str, now: float) -> None:
     """Have the saga run soon, unless somebody is running it."""
-    await tx.execute(
+    tx.post(
         "update saga set free_at = $2 where id = $1 and owner = '' and free_at > $2", saga_id, now
     )
 
 
-async def settle(
+def settle(
     tx: Transaction,
     saga_id: str,
     state: SagaState,
@@ -252,7 +277,7 @@ async def settle(
 ) -> None:
     """The saga is over, or parked; nobody holds it any more."""
     ended_at = None if state == "parked" else now
-    await tx.execute(
+    tx.post(
         "update saga set state = $2, owner = '', ended_at = $3, cause = $4, attempts = $5"
         " where id = $1",
         saga_id,
@@ -263,18 +288,18 @@ async def settle(
     )
 
 
-async def resume(tx: Transaction, saga_id: str, now: float) -> None:
+def resume(tx: Transaction, saga_id: str, now: float) -> None:
     """A parked saga runs again, with all its patience back."""
-    await tx.execute(
+    tx.post(
         "update saga set state = 'running', free_at = $2, attempts = 0 where id = $1", saga_id, now
     )
 
 
-async def reset_attempts(tx: Transaction, saga_id: str) -> None:
+def reset_attempts(tx: Transaction, instance: Instance) -> Instance:
     """Something went well: what failed before it no longer counts."""
-    await tx.execute(
-        "update saga set attempts = 0, cause = '' where id = $1 and attempts > 0", saga_id
-    )
+    if instance.attempts:
+        tx.post("update saga set attempts = 0, cause = '' where id = $1", instance.id)
+    return replace(instance, attempts=0, cause="")
 
 
 async def foreign(tx: Transaction, known: Sequence[str]) -> list[tuple[str, int]]:
@@ -290,15 +315,21 @@ async def purge(tx: Transaction, before: float, limit: int = 200) -> int:
     """Forget sagas that ended before then."""
     rows = await tx.fetch("select id from saga where ended_at < $1 limit $2", before, limit)
     for row in rows:
-        await tx.execute("delete from saga_journal where id = $1", row["id"])
-        await tx.execute("delete from saga where id = $1", row["id"])
+        tx.post("delete from saga_journal where id = $1", row["id"])
+        tx.post("delete from saga where id = $1", row["id"])
     return len(rows)
 
 
-async def _instance(tx: Transaction, row: Row) -> Instance:
-    lines = await tx.fetch(
-        "select step, what, detail, at from saga_journal where id = $1 order by number", row["id"]
+async def _lines(tx: Transaction, saga_id: str) -> tuple[Line, ...]:
+    rows = await tx.fetch(
+        "select step, what, detail, at from saga_journal where id = $1 order by number", saga_id
     )
+    return tuple(
+        Line(Entry(row["step"], row["what"]), json.loads(row["detail"]), row["at"]) for row in rows
+    )
+
+
+def _instance(row: Row, lines: tuple[Line, ...]) -> Instance:
     return Instance(
         id=row["id"],
         definition=row["definition"],
@@ -308,9 +339,6 @@ async def _instance(tx: Transaction, row: Row) -> Instance:
         attempts=row["attempts"],
         deadline=row["deadline"],
         cause=row["cause"],
-        lines=tuple(
-            Line(Entry(line["step"], line["what"]), json.loads(line["detail"]), line["at"])
-            for line in lines
-        ),
+        lines=lines,
         started_at=row["started_at"],
     )

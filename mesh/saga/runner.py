@@ -27,7 +27,7 @@ from uuid import uuid4
 from mesh.policy.backoff import Backoff
 from mesh.saga import journal
 from mesh.saga.calling import call
-from mesh.saga.course import Ask, Outcome, Terms, advance, postpone, turn
+from mesh.saga.course import Ask, Outcome, Terms, advance, begin, postpone, turn
 from mesh.saga.journal import Instance, Lease, LeaseLost, SagaState
 from mesh.saga.machine import SagaError
 from mesh.saga.saga import Saga
@@ -44,6 +44,8 @@ LOOK_SECONDS = 0.5
 # Ended sagas are kept for this long, in seconds, and looked for this often.
 RETENTION_SECONDS = 7 * 24 * 3600.0
 PURGE_SECONDS = 60.0
+# First calls remembered from the transactions that announced them.
+MOST_ANNOUNCED = 1024
 
 
 class SagaRunner:
@@ -76,6 +78,8 @@ class SagaRunner:
         self._tending = Tending(database, limit, clock, self._news.set)
         self._open = False
         self._purge_at = 0.0
+        # First calls of sagas whose transaction may be still to commit, or may never do.
+        self._announced: dict[Lease, Ask] = {}
 
     async def __aenter__(self) -> Self:
         await self._database.migrate(journal.COMPONENT, migrations("mesh.saga"))
@@ -111,21 +115,21 @@ class SagaRunner:
         if latest is None:
             raise SagaError(f"there is no saga {saga!r} here, only {sorted(self._latest)}")
         now = self._clock()
-        return await journal.insert(
-            tx,
-            Lease(id, latest.definition, self.owner if self._open else "", token=1),
-            data or {},
-            now=now,
-            free_at=now + LEASE_SECONDS if self._open else now,
-            deadline=None if latest.deadline is None else now + latest.deadline,
-        )
+        lease = Lease(id, latest.definition, self.owner if self._open else "", token=1)
+        until = now + LEASE_SECONDS if self._open else now
+        begun = await begin(tx, latest, lease, data or {}, now, until)
+        if begun and begun.ask:
+            if len(self._announced) >= MOST_ANNOUNCED:
+                self._announced.clear()  # what is missing there is announced again
+            self._announced[lease] = begun.ask
+        return begun is not None
 
     async def cancel(self, tx: Transaction, id: str, reason: str) -> bool:  # noqa: A002
         """Turn a saga back; False when it is too late for that, or there is no such saga."""
         instance = await journal.find(tx, id)
         if instance is None:
             return False
-        return await turn(tx, self._saga(instance.definition), instance, reason, self._clock())
+        return turn(tx, self._saga(instance.definition), instance, reason, self._clock())
 
     async def signal(self, tx: Transaction, id: str, name: str, value: Any = None) -> bool:  # noqa: A002
         """Tell a saga something, for `context.signals`; a step that said Later is asked again."""
@@ -133,8 +137,8 @@ class SagaRunner:
         if instance is None or instance.state not in ("running", "parked"):
             return False
         now = self._clock()
-        await journal.write(tx, instance, name, "signalled", value, now)
-        await journal.wake(tx, id, now)
+        journal.write(tx, instance, name, "signalled", value, now)
+        journal.wake(tx, id, now)
         return True
 
     async def replay(self, tx: Transaction, id: str) -> bool:  # noqa: A002
@@ -143,8 +147,8 @@ class SagaRunner:
         if instance is None or instance.state != "parked":
             return False
         now = self._clock()
-        await journal.write(tx, instance, "", "replayed", None, now)
-        await journal.resume(tx, id, now)
+        journal.write(tx, instance, "", "replayed", None, now)
+        journal.resume(tx, id, now)
         return True
 
     async def find(self, tx: Transaction, id: str) -> Instance | None:  # noqa: A002
@@ -188,10 +192,8 @@ class SagaRunner:
             return LOOK_SECONDS
         known = tuple(self._sagas)
 
-        async def see(tx: Transaction) -> tuple[list[Lease], float | None]:
-            return await journal.given(tx, self.owner), await journal.next_free(tx, known)
-
-        leases, next_free = await self._database.read(see)
+        look = partial(journal.look, owner=self.owner, definitions=known)
+        leases, next_free = await self._database.read(look)
         self._run(leases)
         now, room = self._clock(), self._tending.room
         if next_free is None or room <= 0:
@@ -202,18 +204,23 @@ class SagaRunner:
         async def take(tx: Transaction) -> list[Lease]:
             return await journal.take(tx, self.owner, known, room, now, now + LEASE_SECONDS)
 
-        self._run(await self._database.transaction(take))
+        taken = await self._database.transaction(take)
+        self._run(dict.fromkeys(taken, now + LEASE_SECONDS))
         return 0.0
 
-    def _run(self, leases: Sequence[Lease]) -> None:
-        for lease in leases:
+    def _run(self, leases: Mapping[Lease, float]) -> None:
+        """See through the sagas of these leases, each with its end, that are not seen to yet."""
+        for lease, until in leases.items():
             if self._open and self._tending.room > 0 and lease.id not in self._tending:
-                self._tending.run(lease, self._see_through(lease))
+                ask = self._announced.pop(lease, None)
+                if until - self._clock() < LEASE_SECONDS / 2:
+                    ask = None  # the call could outlast the lease: it is moved ahead first
+                self._tending.run(lease, self._see_through(lease, ask), until)
 
-    async def _see_through(self, lease: Lease) -> None:
+    async def _see_through(self, lease: Lease, ask: Ask | None) -> None:
         saga = self._saga(lease.definition)
         try:
-            ask = await self._advance(saga, lease, None, None)
+            ask = ask or await self._advance(saga, lease, None, None)
             while ask:
                 ask = await self._advance(saga, lease, ask, await call(saga, ask))
         except LeaseLost:

@@ -57,10 +57,10 @@ class Tending:
     def __contains__(self, saga_id: str) -> bool:
         return saga_id in self._tended
 
-    def run(self, lease: Lease, course: Coroutine[Any, Any, None]) -> None:
-        """Run `course` under the lease, which was taken just now."""
+    def run(self, lease: Lease, course: Coroutine[Any, Any, None], until: float) -> None:
+        """Run `course` under the lease, which ends at `until`."""
         task = asyncio.create_task(course, name=f"saga {lease.id}")
-        self._tended[lease.id] = Tended(lease, task, self._clock() + LEASE_SECONDS)
+        self._tended[lease.id] = Tended(lease, task, until)
         task.add_done_callback(partial(self._ended, lease.id))
 
     def renewed(self, lease: Lease, until: float) -> None:

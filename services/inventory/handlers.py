@@ -139,9 +139,9 @@ class Inventory:
         return found
 
     async def _write(self, tx: Transaction, change: Change, traceparent: str) -> Reservation:
-        await store.move(tx, change.moves)
+        store.move(tx, change.moves)
         if change.changed:
-            await store.save_reservation(tx, change.reservation)
+            store.save_reservation(tx, change.reservation)
         if change.fact is not None:
             await self._outbox.append(tx, message(change.fact, change.reservation, traceparent))
         return change.reservation

@@ -60,9 +60,9 @@ async def take(tx: Transaction, products: Sequence[Product]) -> None:
         )
 
 
-async def move(tx: Transaction, moves: Iterable[Move]) -> None:
+def move(tx: Transaction, moves: Iterable[Move]) -> None:
     for each in moves:
-        await tx.execute(
+        tx.post(
             """
             update products set
                 available = available + $2, reserved = reserved + $3, sold = sold + $4
@@ -105,10 +105,10 @@ async def held_before(tx: Transaction, before: int, limit: int) -> list[Reservat
     return [_reservation(row) for row in rows]
 
 
-async def save_reservation(tx: Transaction, reservation: Reservation) -> None:
+def save_reservation(tx: Transaction, reservation: Reservation) -> None:
     """Insert the reservation, or change the status of the one that is there."""
     items = [[item.product_id, item.quantity] for item in reservation.items]
-    await tx.execute(
+    tx.post(
         """
         insert into reservations (reservation_id, order_id, items, status, created, owner)
         values ($1, $2, $3, $4, $5, $6)

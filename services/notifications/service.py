@@ -42,7 +42,7 @@ async def notifications(
     async def write(tx: Transaction, event: Event) -> None:
         written = notification(event.event_id, event.event_type, event.payload, time.time_ns())
         if written is not None:
-            await store.insert(tx, written)
+            store.insert(tx, written)
 
     async with AsyncExitStack() as stack:
         if bus is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from mesh.store import Row, Transaction
 from services.notifications.domain import Notification
@@ -17,24 +16,21 @@ async def last_position(tx: Transaction) -> int:
     return int(row["last"])
 
 
-async def insert(tx: Transaction, notification: Notification) -> Notification:
+def insert(tx: Transaction, notification: Notification) -> None:
     """Keep the notification at the next position."""
-    placed = replace(notification, position=await last_position(tx) + 1)
-    await tx.execute(
+    tx.post(
         """
         insert into notifications
             (position, notification_id, customer_id, order_id, kind, text, created)
-        values ($1, $2, $3, $4, $5, $6, $7)
+        select coalesce(max(position), 0) + 1, $1, $2, $3, $4, $5, $6 from notifications
         """,
-        placed.position,
-        placed.notification_id,
-        placed.customer_id,
-        placed.order_id,
-        placed.kind,
-        placed.text,
-        placed.created,
+        notification.notification_id,
+        notification.customer_id,
+        notification.order_id,
+        notification.kind,
+        notification.text,
+        notification.created,
     )
-    return placed
 
 
 async def page(

@@ -59,7 +59,7 @@ class Orders:
         order = wanted.taken(self._now())
 
         async def work(tx: Transaction) -> Order:
-            await store.insert(tx, order)
+            store.insert(tx, order)
             await self._outbox.append(tx, message(Fact.CREATED, order, traceparent))
             data = {"traceparent": traceparent, "customer_id": order.customer_id}
             await self._runner.start(tx, SAGA, order.order_id, data)
@@ -90,7 +90,7 @@ class Orders:
             before = await store.load(tx, order_id, customer)
             order = before.order.revised(changes, self._now())
             if order != before.order:
-                await store.save(tx, order, before)
+                store.save(tx, order, before)
             return order
 
         return await self._database.transaction(work)

@@ -93,7 +93,7 @@ def place_order(
     async def change(tx: Transaction, order_id: str, to: Callable[[Order], Order]) -> Order:
         before = await store.load(tx, order_id)
         order = to(before.order)
-        await store.save(tx, order, before)
+        store.save(tx, order, before)
         return order
 
     async def the_order(context: Context) -> Order:
@@ -136,6 +136,8 @@ def place_order(
         await outbox.append(tx, message(Fact.CONFIRMED, order, context.data["traceparent"]))
 
     async def ended(tx: Transaction, context: Context, outcome: str, reason: str) -> None:
+        if outcome == "completed":
+            return  # the step confirm has done it all
         order = (await store.load(tx, context.id)).order
         if order.status.is_final:
             return

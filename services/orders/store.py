@@ -37,9 +37,9 @@ class Newest:
     is_final: bool
 
 
-async def insert(tx: Transaction, order: Order) -> None:
+def insert(tx: Transaction, order: Order) -> None:
     body = write(order)
-    await tx.execute(
+    tx.post(
         """
         insert into orders (order_id, customer_id, status, created, version, body)
         values ($1, $2, $3, $4, 1, $5)
@@ -50,7 +50,7 @@ async def insert(tx: Transaction, order: Order) -> None:
         order.created,
         body,
     )
-    await _keep_version(tx, order.order_id, 1, body)
+    _keep_version(tx, order.order_id, 1, body)
 
 
 async def load(tx: Transaction, order_id: str, customer_id: str | None = None) -> Version:
@@ -63,18 +63,18 @@ async def load(tx: Transaction, order_id: str, customer_id: str | None = None) -
     return _version(row)
 
 
-async def save(tx: Transaction, order: Order, before: Version) -> None:
+def save(tx: Transaction, order: Order, before: Version) -> None:
     """Write *order* over the version *before*, which was loaded in the same transaction."""
     body = write(order)
     version = before.version + 1
-    await tx.execute(
+    tx.post(
         "update orders set status = $2, version = $3, body = $4 where order_id = $1",
         order.order_id,
         order.status.value,
         version,
         body,
     )
-    await _keep_version(tx, order.order_id, version, body)
+    _keep_version(tx, order.order_id, version, body)
 
 
 async def versions_after(tx: Transaction, order_id: str, version: int) -> list[Version]:
@@ -131,8 +131,8 @@ async def page(
     return [read(row["body"]) for row in rows]
 
 
-async def _keep_version(tx: Transaction, order_id: str, version: int, body: str) -> None:
-    await tx.execute(
+def _keep_version(tx: Transaction, order_id: str, version: int, body: str) -> None:
+    tx.post(
         "insert into order_versions (order_id, version, body) values ($1, $2, $3)",
         order_id,
         version,

@@ -100,7 +100,7 @@ class Payments:
 
     async def _write(self, tx: Transaction, change: Change, traceparent: str) -> Payment:
         if change.fact is not None or change.tombstone:
-            await store.save(tx, change.payment)
+            store.save(tx, change.payment)
         if change.fact is not None:
             await self._outbox.append(tx, message(change.fact, change.payment, traceparent))
         return change.payment

@@ -20,9 +20,9 @@ async def load_of_order(tx: Transaction, order_id: str) -> Payment | None:
     return None if row is None else _payment(row)
 
 
-async def save(tx: Transaction, payment: Payment) -> None:
+def save(tx: Transaction, payment: Payment) -> None:
     """Insert the payment, or change the status of the one that is there."""
-    await tx.execute(
+    tx.post(
         """
         insert into payments
             (payment_id, order_id, currency, units, nanos, method, status, created, owner)

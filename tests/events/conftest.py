@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from mesh.store import Database, connect
+from mesh.events import Event, Message, Outbox
+from mesh.store import Database, Transaction, connect
 from mesh.store.migrate import COUNTED
 from mesh.store.sqlite import SqliteDatabase
 from tests.events.brokers import Running
@@ -58,3 +59,11 @@ async def sqlite(tmp_path: Path) -> AsyncIterator[SqliteDatabase]:
     async with database:
         await database.migrate("effects", [EFFECT])
         yield database
+
+
+async def appended(tx: Transaction, outbox: Outbox, *messages: Message) -> list[Event]:
+    """Append messages; the events that they became."""
+    newest = await outbox.newest(tx)
+    for each in messages:
+        await outbox.append(tx, each)
+    return await outbox.after(tx, newest, max(1, len(messages)))

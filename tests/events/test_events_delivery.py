@@ -23,6 +23,7 @@ from mesh.events.url import connect as connect_bus
 from mesh.store import Database, StoreBusy, Transaction, connect
 from mesh.store.migrate import COUNTED
 from tests.events.brokers import BROKERS, PATIENT, Broker, Running, free_port
+from tests.events.conftest import appended
 from tests.events.ways import background, process, take, tell, writing
 
 SECONDS = 60.0
@@ -59,13 +60,8 @@ class Way:
         )
 
     async def append(self, outbox: Outbox, *aggregate_ids: str) -> list[Event]:
-        async def work(tx: Transaction) -> list[Event]:
-            return [
-                await outbox.append(tx, Message("Made", self.topic, each, each.encode()))
-                for each in aggregate_ids
-            ]
-
-        return await outbox.database.transaction(work)
+        messages = [Message("Made", self.topic, each, each.encode()) for each in aggregate_ids]
+        return await outbox.database.transaction(lambda tx: appended(tx, outbox, *messages))
 
 
 @pytest.fixture(params=["feed", *BROKERS])

@@ -20,18 +20,14 @@ from mesh.events import Event, Message, Outbox
 from mesh.events.feed import Feed, follow
 from mesh.policy.backoff import Backoff
 from mesh.store import Database, Transaction
+from tests.events.conftest import appended
 
 QUICK = Backoff(base=0.01, cap=0.05)
 
 
 async def append(outbox: Outbox, *aggregate_ids: str) -> list[Event]:
-    async def work(tx: Transaction) -> list[Event]:
-        return [
-            await outbox.append(tx, Message("OrderCreated", "order", each, each.encode()))
-            for each in aggregate_ids
-        ]
-
-    return await outbox.database.transaction(work)
+    messages = [Message("OrderCreated", "order", each, each.encode()) for each in aggregate_ids]
+    return await outbox.database.transaction(lambda tx: appended(tx, outbox, *messages))
 
 
 @asynccontextmanager
@@ -135,9 +131,9 @@ async def test_every_field_arrives(source: Database, target: Database) -> None:
     outbox = Outbox(source, clock=lambda: 1700000000.25)
     message = Message("OrderCreated", "order", "o-1", b"\x00payload", "00-ab-cd-01")
     async with serving(outbox) as port, following(port, target, hear):
-        sent = await source.transaction(lambda tx: outbox.append(tx, message))
+        sent = await source.transaction(lambda tx: appended(tx, outbox, message))
         await effects(target, 1)
-    assert heard == [sent]
+    assert heard == sent
 
 
 async def test_only_the_topics_asked_for_are_heard(source: Database, target: Database) -> None:

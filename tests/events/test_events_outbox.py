@@ -9,6 +9,7 @@ from mesh.events import inbox as inboxes
 from mesh.events import outbox as outboxes
 from mesh.store import Database, Transaction, connect
 from mesh.testing import Clock
+from tests.events.conftest import appended
 
 DAY = 24 * 3600.0
 
@@ -18,10 +19,7 @@ def message(aggregate_id: str, payload: bytes = b"", aggregate: str = "order") -
 
 
 async def append(outbox: Outbox, *messages: Message) -> list[Event]:
-    async def work(tx: Transaction) -> list[Event]:
-        return [await outbox.append(tx, each) for each in messages]
-
-    return await outbox.database.transaction(work)
+    return await outbox.database.transaction(lambda tx: appended(tx, outbox, *messages))
 
 
 async def told(outbox: Outbox, after: int = 0, *aggregates: str) -> list[Event]:

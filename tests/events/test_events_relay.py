@@ -12,8 +12,9 @@ from mesh.events import Event, Message, Outbox
 from mesh.events import relay as relays
 from mesh.events.bus import BusError, Take, Unheard
 from mesh.events.relay import Relay
-from mesh.store import Database, Transaction
+from mesh.store import Database
 from mesh.testing import Clock
+from tests.events.conftest import appended
 from tests.events.ways import background
 
 SECONDS = 30.0
@@ -58,14 +59,9 @@ def outbox(source: Database) -> Outbox:
 
 
 async def append(outbox: Outbox, count: int, payload: bytes = b"x") -> list[int]:
-    async def work(tx: Transaction) -> list[int]:
-        told = [
-            await outbox.append(tx, Message("Made", "order", f"o-{n % 3}", payload))
-            for n in range(count)
-        ]
-        return [event.position for event in told]
-
-    return await outbox.database.transaction(work)
+    messages = [Message("Made", "order", f"o-{n % 3}", payload) for n in range(count)]
+    told = await outbox.database.transaction(lambda tx: appended(tx, outbox, *messages))
+    return [event.position for event in told]
 
 
 def relaying(outbox: Outbox, bus: Log, **options: Any):

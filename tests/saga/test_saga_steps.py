@@ -217,7 +217,7 @@ async def test_a_journal_from_when_the_step_had_a_call_goes_on(
         for step, what in (("reserve", "started"), ("reserve", "done"), ("confirm", "started")):
             instance = await runner.find(tx, "o-1")
             assert instance
-            await journal.write(tx, instance, step, what, None, 0.0)
+            journal.write(tx, instance, step, what, None, 0.0)
 
     await database.transaction(write)
     async with runner:

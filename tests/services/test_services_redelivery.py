@@ -55,7 +55,7 @@ async def written(folder, sort: str, name: str, deliveries: list[list[Event]]) -
 async def write(tx: Transaction, event: Event) -> None:
     note = notification(event.event_id, event.event_type, event.payload, 0)
     if note is not None:
-        await store.insert(tx, note)
+        store.insert(tx, note)
 
 
 async def kept(tx: Transaction) -> set[tuple]:

@@ -30,7 +30,7 @@ from mesh.store.worker import Job
 
 # Works begun per commit end after this long, in seconds; one work may take longer.
 BATCH_SECONDS = 0.02
-# The COMMIT itself gives the lock back, after what it has written can be seen.  "mesh" is its number.
+# The COMMIT gives the lock back, after what it has written can be seen.  The number says "mesh".
 _OPENING = ("begin", f"select pg_advisory_xact_lock({0x6D657368})")
 
 
