@@ -6,6 +6,10 @@ What the workers of one gateway have in common: memory by name, in a directory o
 
 The memory is a mapped file, zero at first.  Its readers and writers agree on whose row is whose,
 or take `Memory.lock`, which the kernel gives back when a process dies.
+
+Supervisor and workers have the directory's `owned` open, locked, for as long as they live.  Where
+nobody has, it was left by a supervisor that was killed, and the next one removes it.  A lock, not a
+process number, says who lives: numbers come again, and another container has its own.
 """
 
 from __future__ import annotations
@@ -13,13 +17,16 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 
 RAM = Path("/dev/shm")  # noqa: S108 - a directory of a random name in it
+PREFIX = "gateway-"
+OWNED = "owned"
 
 
 class Memory:
@@ -48,12 +55,47 @@ class Memory:
             fcntl.lockf(self._fd, fcntl.LOCK_UN, length, start)
 
 
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """Where it is, and the descriptor that says that it is in use, for workers to inherit."""
+
+    path: Path
+    owned: int
+
+
 @contextmanager
-def directory() -> Iterator[Path]:
+def directory() -> Iterator[Directory]:
     """A directory for what is shared, this user's alone, in memory where there is such a thing."""
-    place = RAM if os.access(RAM, os.W_OK) else None
-    with TemporaryDirectory(prefix="gateway-", dir=place, ignore_cleanup_errors=True) as made:
-        yield Path(made)
+    place = RAM if os.access(RAM, os.W_OK) else Path(gettempdir())
+    sweep(place)
+    with TemporaryDirectory(prefix=PREFIX, dir=place, ignore_cleanup_errors=True) as made:
+        path = Path(made)
+        new = path / f"{OWNED}.new"
+        owned = os.open(new, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(owned, fcntl.LOCK_SH)
+            new.rename(path / OWNED)  # nobody ever finds it unlocked while we live
+            yield Directory(path, owned)
+        finally:
+            os.close(owned)
+
+
+def sweep(place: Path) -> None:
+    """Remove the directories of this user's gateways that nobody uses any more."""
+    for path in place.glob(f"{PREFIX}*"):
+        try:
+            if path.lstat().st_uid != os.geteuid():
+                continue
+            owned = os.open(path / OWNED, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:  # it is being made, or somebody else removes it
+            continue
+        try:
+            fcntl.flock(owned, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(path, ignore_errors=True)
+        except BlockingIOError:
+            pass  # somebody lives
+        finally:
+            os.close(owned)
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,7 @@ async def supervise(
         listening = [stack.enter_context(one) for one in sockets(host, port, count)]
         shared = stack.enter_context(directory())
         workers = [
-            _Worker(arguments, one, Together(shared, slot, count))
+            _Worker(arguments, one, Together(shared.path, slot, count), shared.owned)
             for slot, one in enumerate(listening)
         ]
         running = [asyncio.ensure_future(worker.run(stop)) for worker in workers]
@@ -128,11 +128,16 @@ class _Worker:
     """One process and those that follow it."""
 
     def __init__(
-        self, arguments: Sequence[str], listening: socket.socket, together: Together
+        self,
+        arguments: Sequence[str],
+        listening: socket.socket,
+        together: Together,
+        owned: int,
     ) -> None:
         self.ready = asyncio.Event()
         self._slot = together.worker
         self._fd = listening.fileno()
+        self._inherited = [self._fd, owned]
         self._command = [
             *(sys.executable, "-m", "gateway", *arguments),
             *("--worker", str(Worker(self._fd, together))),
@@ -162,7 +167,7 @@ class _Worker:
     async def _once(self, stop: asyncio.Event) -> int:
         pipe = asyncio.subprocess.PIPE
         process = await asyncio.create_subprocess_exec(
-            *self._command, pass_fds=[self._fd], stdin=pipe, stdout=pipe, env=os.environ
+            *self._command, pass_fds=self._inherited, stdin=pipe, stdout=pipe, env=os.environ
         )
         self._process = process
         ending = asyncio.ensure_future(process.wait())
