@@ -40,7 +40,9 @@ class Upstream(mesh.Channel):
         # By path: the instances whose contract lacks the method.
         self._lacking: Mapping[str, Sequence[str]] = {}
         emit = emitting(service, self.knows) if emitting is not None else None
-        super().__init__(service, policy, registry=registry, options=OPTIONS, emit=emit)
+        super().__init__(
+            service, policy, registry=registry, options=OPTIONS, transport="http2", emit=emit
+        )
         self._rpcs: dict[str, tuple[Method, bool]] = {}
 
     @property

@@ -31,7 +31,7 @@ from mesh.client import target as targets
 from mesh.client.flows import flows
 from mesh.client.follow import follow
 from mesh.client.forked import remember
-from mesh.client.pool import Options, Pool
+from mesh.client.pool import GRPCIO, Options, Pool, Transport
 from mesh.column import Memory
 from mesh.policy.circuit import State
 from mesh.policy.config import Policy
@@ -55,6 +55,7 @@ class Channel(grpc.aio.Channel):
         registry: Registry | None = None,
         options: Options = (),
         credentials: grpc.ChannelCredentials | None = None,
+        transport: Transport = GRPCIO,
         drain_seconds: float = 30.0,
         emit: Emit | None = None,
     ) -> None:
@@ -74,6 +75,7 @@ class Channel(grpc.aio.Channel):
             self._ready,
             options=options,
             credentials=credentials,
+            transport=transport,
             drain_seconds=drain_seconds,
         )
         self._stack = AsyncExitStack()

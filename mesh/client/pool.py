@@ -9,17 +9,18 @@ picker knows who is ready without asking the network.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from random import Random
-from typing import Any
+from typing import Any, Literal
 
 import grpc
 import grpc.aio
 
 from discovery.model import Endpoint
 from mesh.client import health, renewal
+from mesh.client.http2 import Http2Channel, Options
 
 READY = grpc.ChannelConnectivity.READY
 WAITING = (grpc.ChannelConnectivity.IDLE, grpc.ChannelConnectivity.CONNECTING)
@@ -42,7 +43,9 @@ OPTIONS: dict[str, Any] = {
     "grpc.max_reconnect_backoff_ms": 3_000,
 }
 
-Options = Sequence[tuple[str, Any]]
+# What a link's unary calls run on: grpcio, or our own HTTP/2 where there is no TLS.
+GRPCIO, HTTP2 = "grpcio", "http2"
+Transport = Literal["grpcio", "http2"]
 
 
 def merged(options: Options) -> tuple[tuple[str, Any], ...]:
@@ -96,6 +99,7 @@ class Pool:
         *,
         options: Options = (),
         credentials: grpc.ChannelCredentials | None = None,
+        transport: Transport = GRPCIO,
         drain_seconds: float = 30.0,
     ) -> None:
         # Whose health each new connection is asked for; None asks for nobody's.
@@ -104,6 +108,7 @@ class Pool:
         self._on_ready = on_ready
         self._options = merged(options)
         self._credentials = credentials
+        self._transport = transport
         self._drain_seconds = drain_seconds
         self._draining: set[asyncio.Task[None]] = set()
         self._renewing: set[asyncio.Task[None]] = set()
@@ -142,10 +147,14 @@ class Pool:
         return link
 
     def _connect(self, endpoint: Endpoint) -> Link:
-        if self._credentials is None:
-            channel = grpc.aio.insecure_channel(endpoint.address, self._options)
+        address, options = endpoint.address, self._options
+        channel: grpc.aio.Channel
+        if self._credentials is not None:
+            channel = grpc.aio.secure_channel(address, self._credentials, options)
+        elif self._transport == HTTP2:
+            channel = Http2Channel(address, options)
         else:
-            channel = grpc.aio.secure_channel(endpoint.address, self._credentials, self._options)
+            channel = grpc.aio.insecure_channel(address, options)
         return Link(endpoint, channel)
 
     def _renew(self, link: Link) -> None:

@@ -110,9 +110,11 @@ def failed(error: Any) -> CallFailed:
         Code.UNAVAILABLE if code is Code.CANCELLED else code,
         error.details() or "",
         trailing=tuple(error.trailing_metadata() or ()),
-        headers_seen=bool(error.initial_metadata()),
+        # Our own HTTP/2 knows; grpcio shows headers only by what stands in them.
+        headers_seen=getattr(error, "headers_seen", False) or bool(error.initial_metadata()),
         source=error,
     )
+    failure.processed = getattr(error, "processed", Processed.UNKNOWN)
     if failure.reason == DRAINING and failure.domain == DOMAIN:
         failure.processed = Processed.REFUSED
     return failure

@@ -14,6 +14,7 @@ import pytest
 from discovery.memory import MemoryRegistry
 from discovery.model import Instance
 from mesh.client.channel import Channel
+from mesh.client.http2 import Http2Channel
 from mesh.client.intercept import interceptors
 from mesh.policy.config import Policy
 from tests.loopback.town import Town
@@ -154,14 +155,18 @@ async def world() -> AsyncIterator[World]:
         await server.stop(0)
 
 
-@pytest.fixture(params=["plain", "mesh"])
+@pytest.fixture(params=["plain", "http2", "mesh", "mesh over http2"])
 async def channel(request: pytest.FixtureRequest, world: World) -> AsyncIterator[Any]:
-    opened: Any = (
-        grpc.aio.insecure_channel(f"127.0.0.1:{world.port}")
-        if request.param == "plain"
-        else Channel("echo", Policy(), registry=world.registry)
-    )
-    async with opened as channel:
+    address = f"127.0.0.1:{world.port}"
+    opened: dict[str, Callable[[], Any]] = {
+        "plain": lambda: grpc.aio.insecure_channel(address),
+        "http2": lambda: Http2Channel(address),
+        "mesh": lambda: Channel("echo", Policy(), registry=world.registry),
+        "mesh over http2": lambda: Channel(
+            "echo", Policy(), registry=world.registry, transport="http2"
+        ),
+    }
+    async with opened[request.param]() as channel:
         yield channel
 
 
