@@ -31,7 +31,8 @@ from mesh.client import target as targets
 from mesh.client.flows import flows
 from mesh.client.follow import follow
 from mesh.client.forked import remember
-from mesh.client.pool import GRPCIO, Options, Pool, Transport
+from mesh.client.options import Options
+from mesh.client.pool import GRPCIO, Pool, Transport
 from mesh.column import Memory
 from mesh.policy.circuit import State
 from mesh.policy.config import Policy

@@ -12,7 +12,8 @@ call.  Without TLS: whoever has credentials is given grpcio's own channel.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from time import monotonic
 from types import TracebackType
@@ -22,10 +23,10 @@ import grpc
 import grpc.aio
 
 from mesh.client.http2_call import UnaryUnaryCall
-from mesh.policy.backoff import Backoff
+from mesh.client.options import Options
 from mesh.transport import fields
-from mesh.transport.connection import MOST_WAITING
 from mesh.transport.message import DEFLATE, ENCODINGS, GZIP
+from mesh.transport.sending import MOST_WAITING
 from mesh.transport.subchannel import Settings, State, Subchannel
 
 STATES = {
@@ -38,8 +39,6 @@ STATES = {
 ENCODING = {grpc.Compression.Gzip: GZIP, grpc.Compression.Deflate: DEFLATE}
 # grpc's own for what -1 says: no limit.
 UNLIMITED = 2**31 - 1
-
-Options = Sequence[tuple[str, Any]]
 
 
 class Http2Channel(grpc.aio.Channel):
@@ -232,7 +231,7 @@ def _settings(told: Mapping[str, Any]) -> Settings:
     cap = seconds("grpc.max_reconnect_backoff_ms", default.backoff.cap)
     headers = told.get("grpc.absolute_max_metadata_size", told.get("grpc.max_metadata_size"))
     return Settings(
-        backoff=Backoff(base=base, cap=max(base, cap), multiplier=1.6, jitter=0.2),
+        backoff=replace(default.backoff, base=base, cap=max(base, cap)),
         connect_timeout=seconds("grpc.min_reconnect_backoff_ms", default.connect_timeout),
         keepalive_time=seconds("grpc.keepalive_time_ms", default.keepalive_time),
         keepalive_timeout=seconds("grpc.keepalive_timeout_ms", default.keepalive_timeout),

@@ -21,8 +21,9 @@ from mesh.client.status import LOCALLY_CANCELLED
 from mesh.errors import Code, Processed
 from mesh.status import GRPC_CODES
 from mesh.transport import fields
-from mesh.transport.connection import Connection, Stream
+from mesh.transport.connection import Connection
 from mesh.transport.message import pack
+from mesh.transport.stream import Stream
 
 if TYPE_CHECKING:
     from mesh.client.http2 import UnaryUnary

@@ -20,37 +20,16 @@ import grpc.aio
 
 from discovery.model import Endpoint
 from mesh.client import health, renewal
-from mesh.client.http2 import Http2Channel, Options
+from mesh.client.http2 import Http2Channel
+from mesh.client.options import Options, merged
 
 READY = grpc.ChannelConnectivity.READY
 WAITING = (grpc.ChannelConnectivity.IDLE, grpc.ChannelConnectivity.CONNECTING)
 
-OPTIONS: dict[str, Any] = {
-    # Exactly one layer repeats calls, and it is not this one.  It would repeat transparently what a
-    # GOAWAY left unseen, and takes grpc-previous-rpc-attempts out of everything else.
-    "grpc.enable_retries": 0,
-    # The global subchannel pool would give two links to one address a single connection.
-    "grpc.use_local_subchannel_pool": 1,
-    "grpc.service_config_disable_resolution": 1,
-    "grpc.enable_http_proxy": 0,
-    # Any server permits a ping every 300 s; the timeout also becomes TCP_USER_TIMEOUT, which is
-    # what notices a peer that vanished with our bytes unacknowledged.
-    "grpc.keepalive_time_ms": 310_000,
-    "grpc.keepalive_timeout_ms": 20_000,
-    # Discovery tells who is gone; while an endpoint is listed it is worth asking often.
-    "grpc.initial_reconnect_backoff_ms": 100,
-    "grpc.min_reconnect_backoff_ms": 5_000,
-    "grpc.max_reconnect_backoff_ms": 3_000,
-}
-
 # What a link's unary calls run on: grpcio, or our own HTTP/2 where there is no TLS.
-GRPCIO, HTTP2 = "grpcio", "http2"
 Transport = Literal["grpcio", "http2"]
-
-
-def merged(options: Options) -> tuple[tuple[str, Any], ...]:
-    """The links' options under the user's own, which win."""
-    return tuple({**OPTIONS, **dict(options)}.items())
+GRPCIO: Transport = "grpcio"
+HTTP2: Transport = "http2"
 
 
 def reachable(state: grpc.ChannelConnectivity) -> bool | None:

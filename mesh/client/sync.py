@@ -33,7 +33,8 @@ from mesh.client import target as targets
 from mesh.client.flows import flows
 from mesh.client.follow import follow
 from mesh.client.forked import remember
-from mesh.client.pool import READY, Options
+from mesh.client.options import Options
+from mesh.client.pool import READY
 from mesh.client.sync_pool import SyncPool
 from mesh.column import Memory
 from mesh.drive import Blocking

@@ -18,7 +18,8 @@ import grpc
 
 from discovery.model import Endpoint
 from mesh.client import renewal
-from mesh.client.pool import READY, Options, merged, reachable
+from mesh.client.options import Options, merged
+from mesh.client.pool import READY, reachable
 from mesh.client.sync_health import Watching
 
 # grpc's own thread asks every 0.2 s whether anyone still subscribes, and dies with a traceback when

@@ -49,6 +49,8 @@ _LONGEST_REMEMBERED = 512
 # "TimeoutValue -> {positive integer as ASCII string of at most 8 digits}" - gRPC over HTTP2
 _UNITS = ((b"u", 1e6), (b"m", 1e3), (b"S", 1.0), (b"H", 1 / 3600))
 _MOST_UNITS = 99_999_999
+# More than eleven thousand years, which is what eight digits of hours hold.
+_LONGEST_SECONDS = _MOST_UNITS * 3600.0
 
 
 # -- out
@@ -100,11 +102,13 @@ def head(path: str, authority: str, user_agent: str, *, encodings: str, encoding
 
 def timeout(seconds: float) -> bytes:
     """The field grpc-timeout: in the finest unit that eight digits hold, never above the wish."""
-    for unit, per_second in _UNITS:
-        units = int(seconds * per_second)
-        if units <= _MOST_UNITS:
-            break
-    digits = b"%d" % min(units, _MOST_UNITS)
+    seconds = min(seconds, _LONGEST_SECONDS)
+    unit, units = next(
+        (unit, int(seconds * per_second))
+        for unit, per_second in _UNITS
+        if seconds * per_second <= _MOST_UNITS
+    )
+    digits = b"%d" % units
     return b"\x00\x0cgrpc-timeout" + bytes((len(digits) + 1,)) + digits + unit
 
 
@@ -174,7 +178,7 @@ class Fields(NamedTuple):
 
 
 class FieldsReader:
-    """Reads the blocks of one connection's responses; `largest` bytes decoded, as RFC 9113 counts."""
+    """Reads the blocks of responses, of at most `largest` bytes as RFC 9113 counts them."""
 
     def __init__(self, largest: int) -> None:
         self._decoder = Decoder(max_header_list_size=largest)

@@ -17,6 +17,7 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 HEADER = struct.Struct(">HBBBI")
 LONG = struct.Struct(">I")
 SETTING = struct.Struct(">HI")
+GOAWAY_HEAD = struct.Struct(">II")
 
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE = range(9)
 CONTINUATION = 9
@@ -56,6 +57,9 @@ class ErrorCode(IntEnum):
     ENHANCE_YOUR_CALM = 0xB
     INADEQUATE_SECURITY = 0xC
     HTTP_1_1_REQUIRED = 0xD
+
+
+ERROR_CODES = frozenset(ErrorCode)
 
 
 class ProtocolError(Exception):
@@ -125,3 +129,11 @@ def long_of(kind: str, payload: bytes) -> int:
         raise ProtocolError(ErrorCode.FRAME_SIZE_ERROR, f"{kind} of {len(payload)} bytes")
     number: int = LONG.unpack(payload)[0]
     return number
+
+
+def goaway_of(payload: bytes) -> tuple[int, int, bytes]:
+    """GOAWAY's last stream that was processed, its error code, and its debug data."""
+    if len(payload) < 8:
+        raise ProtocolError(ErrorCode.FRAME_SIZE_ERROR, f"GOAWAY of {len(payload)} bytes")
+    last, code = GOAWAY_HEAD.unpack_from(payload)
+    return last & LAST_STREAM, code, payload[8:]

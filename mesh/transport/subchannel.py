@@ -29,6 +29,11 @@ from mesh.transport.frames import ErrorCode, ProtocolError
 LOG = logging.getLogger(__name__)
 
 
+# gRPC's own but for the first pause and the longest: discovery says who is gone, so while an
+# address is listed it is worth asking often.
+BACKOFF = Backoff(base=0.1, cap=3.0, multiplier=1.6, jitter=0.2)
+
+
 class State(Enum):
     """gRPC's connectivity states."""
 
@@ -43,8 +48,8 @@ class State(Enum):
 class Settings:
     """How an address is connected to; times in seconds, sizes in bytes."""
 
-    # From the start of one attempt to connect to the next; gRPC's own multiplier and jitter.
-    backoff: Backoff = Backoff(base=0.1, cap=3.0, multiplier=1.6, jitter=0.2)
+    # From the start of one attempt to connect to the start of the next.
+    backoff: Backoff = BACKOFF
     # How long an attempt may take, unless the pause after it is longer.
     connect_timeout: float = 5.0
     # Silence on a connection with calls on it after which a PING is sent, and how long its answer
@@ -233,7 +238,7 @@ class _Socket(asyncio.Protocol):
             self._hang_up_when_idle()
 
     def pause_writing(self) -> None:
-        self.connection.paused = True
+        self.connection.pause()
 
     def resume_writing(self) -> None:
         self.connection.resume()
@@ -271,7 +276,7 @@ class _Socket(asyncio.Protocol):
 
     def leave(self) -> None:
         """Take nothing new, and hang up once what is out has ended."""
-        self.connection.open = False
+        self.connection.shut()
         self._hang_up_when_idle()
 
     def abandon(self, why: str) -> None:

@@ -62,7 +62,11 @@ TABLE = (
     # The one adapter of the outbox to the wire.
     Rule("mesh.events.feed", (*EVENTS, *VALUES, "mesh.client", "mesh.server", "mesh", "proxyless")),
     Rule("mesh.events", EVENTS, ("grpc",)),
-    Rule("mesh.transport", ("mesh.errors", "mesh.call", "mesh.transport"), ("grpc",)),
+    # What moves the bytes, and what only knows them.
+    Rule(
+        "mesh.transport.subchannel", ("mesh.policy.backoff", "mesh.transport"), ("grpc", "google")
+    ),
+    Rule("mesh.transport", ("mesh.errors", "mesh.transport"), (*EFFECTS, "google")),
     Rule("mesh.testing", ("mesh.*", "discovery.*")),
     Rule("mesh.xds", ("mesh.*",)),
     Rule("mesh", ("mesh.*", "discovery", *REGISTRY, "proxyless")),
