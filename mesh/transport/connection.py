@@ -2,7 +2,7 @@
 One HTTP/2 connection of a gRPC client: bytes in, bytes out, and a call's end told once.
 
     request(stream, ...) --> sending --> out()
-    receive(bytes) --> frames --> stream: HEADERS, DATA, trailers --> on_end(stream)
+    receive(bytes) --> incoming --> stream: HEADERS, DATA, trailers --> on_end(stream)
 
 Pure: no socket, no clock.  Two rules for who changes it: a stream that is not in `streams` has been
 told its end; and a frame that is wrong for one call resets that one, while what breaks the
@@ -17,21 +17,18 @@ from typing import Protocol
 from mesh.errors import Code, Processed
 from mesh.transport import frames
 from mesh.transport.fields import FieldsReader
-from mesh.transport.frames import HEADER, LONG, ErrorCode, ProtocolError
+from mesh.transport.frames import LONG, ErrorCode, ProtocolError
+from mesh.transport.incoming import Incoming, Take
 from mesh.transport.sending import Sending
 from mesh.transport.stream import RESET, STREAM_WINDOW, Fault, Stream
 
 # What a server may send on the connection before it is read.
 CONNECTION_WINDOW = 1 << 24
-# Answers to PING and SETTINGS that a peer may leave unread, and pieces of one header block.
+# Answers to PING and SETTINGS that a peer may leave unread.
 MOST_UNREAD = 1_000
-MOST_PIECES = 128
 
 GONE = "the server went away"
 NO_STATUS = "the server ended the call without a status"
-# Frames that are of one stream, or of none: all others may be either or say nothing to us.
-_OF_A_STREAM = (frames.HEADERS, frames.RST_STREAM, frames.CONTINUATION, frames.PUSH_PROMISE)
-_OF_NONE = (frames.SETTINGS, frames.PING, frames.GOAWAY)
 
 
 class Owner(Protocol):
@@ -71,12 +68,12 @@ class Connection:
             frames.settings(greeting),
             frames.frame(frames.WINDOW_UPDATE, 0, 0, more),
         ]
-        self._rest = b""
-        self._greeted = self._gone = False
+        incoming = Incoming(self._taken(), largest_block=2 * largest_headers)
+        # Take what the peer sent; ProtocolError when it is not HTTP/2 as it should be.
+        self.receive: Callable[[bytes], None] = incoming.receive
+        self._greeted = False
         self._credit = CONNECTION_WINDOW
         self._unread = 0
-        # A header block that is not whole: its stream, flags and pieces.
-        self._block: tuple[int, int, list[bytes]] | None = None
 
     # -- what the owner does
 
@@ -153,48 +150,6 @@ class Connection:
 
     # -- receiving
 
-    def receive(self, data: bytes) -> None:
-        """Take what the peer sent; ProtocolError when it is not HTTP/2 as it should be."""
-        if self._rest:
-            data = self._rest + data
-        if not self._greeted and data.startswith(b"HTTP/"):
-            raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "the server speaks HTTP/1")
-        at, size = 0, len(data)
-        while size - at >= HEADER.size:
-            high, low, kind, flags, number = HEADER.unpack_from(data, at)
-            length = high << 8 | low
-            if length > frames.FIRST_FRAME_SIZE:
-                raise ProtocolError(ErrorCode.FRAME_SIZE_ERROR, f"a frame of {length} bytes")
-            start = at + HEADER.size
-            end = start + length
-            if end > size:
-                break
-            at = end
-            number &= frames.LAST_STREAM
-            if self._block is not None or not self._greeted:
-                self._check_order(kind, number)
-            if kind == frames.DATA:
-                self._data(flags, number, data[start:end])
-            elif (taken := self._taken.get(kind)) is not None:
-                self._check_stream(kind, number)
-                taken(self, flags, number, data[start:end])
-            # "MUST ignore and discard frames of unknown types" - RFC 9113, 4.1
-        self._rest = data[at:] if at < size else b""
-
-    def _check_order(self, kind: int, number: int) -> None:
-        if self._block is not None:
-            # "CONTINUATION frames MUST be [...] a contiguous sequence" - RFC 9113, 6.10
-            if kind != frames.CONTINUATION or number != self._block[0]:
-                why = f"frame {kind} on stream {number} within a header block"
-                raise ProtocolError(ErrorCode.PROTOCOL_ERROR, why)
-        elif kind != frames.SETTINGS:
-            # "SETTINGS [...] MUST be the first frame the server sends" - RFC 9113, 3.4
-            raise ProtocolError(ErrorCode.PROTOCOL_ERROR, f"frame {kind} before SETTINGS")
-
-    def _check_stream(self, kind: int, number: int) -> None:
-        if kind in (_OF_A_STREAM if number == 0 else _OF_NONE):
-            raise ProtocolError(ErrorCode.PROTOCOL_ERROR, f"frame {kind} on stream {number}")
-
     def _data(self, flags: int, number: int, payload: bytes) -> None:
         size = len(payload)
         self._credit -= size
@@ -226,27 +181,7 @@ class Connection:
             self._send(frames.frame(frames.WINDOW_UPDATE, 0, number, more))
             stream.credit = STREAM_WINDOW
 
-    def _headers(self, flags: int, number: int, payload: bytes) -> None:
-        if flags & (frames.PADDED | frames.PRIORITIZED):
-            payload = frames.content(flags, payload)
-        if flags & frames.END_HEADERS:
-            self._fields(flags, number, payload)
-        else:
-            self._block = (number, flags, [payload])
-
-    def _continuation(self, flags: int, number: int, payload: bytes) -> None:
-        if self._block is None:
-            raise ProtocolError(ErrorCode.PROTOCOL_ERROR, f"CONTINUATION on stream {number}")
-        _, first, pieces = self._block
-        pieces.append(payload)
-        if len(pieces) > MOST_PIECES or sum(map(len, pieces)) > 2 * self._largest_headers:
-            raise ProtocolError(ErrorCode.ENHANCE_YOUR_CALM, "a header block without end")
-        if flags & frames.END_HEADERS:
-            self._block = None
-            self._fields(first, number, b"".join(pieces))
-
-    def _fields(self, flags: int, number: int, block: bytes) -> None:
-        """A whole header block."""
+    def _headers(self, flags: int, number: int, block: bytes) -> None:
         stream = self.streams.get(number)
         if stream is None:
             self._known(number, "HEADERS")
@@ -335,16 +270,18 @@ class Connection:
     def _push_promise(self, flags: int, number: int, payload: bytes) -> None:
         raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "PUSH_PROMISE, which was declined")
 
-    _taken = {  # noqa: RUF012 - a table of what stands above
-        frames.HEADERS: _headers,
-        frames.CONTINUATION: _continuation,
-        frames.RST_STREAM: _rst_stream,
-        frames.SETTINGS: _settings,
-        frames.PUSH_PROMISE: _push_promise,
-        frames.PING: _ping,
-        frames.GOAWAY: _goaway,
-        frames.WINDOW_UPDATE: _window_update,
-    }
+    def _taken(self) -> dict[int, Take]:
+        """Which frame is whose; those of other types say nothing to us."""
+        return {
+            frames.DATA: self._data,
+            frames.HEADERS: self._headers,
+            frames.RST_STREAM: self._rst_stream,
+            frames.SETTINGS: self._settings,
+            frames.PUSH_PROMISE: self._push_promise,
+            frames.PING: self._ping,
+            frames.GOAWAY: self._goaway,
+            frames.WINDOW_UPDATE: self._window_update,
+        }
 
     # -- ends
 
