@@ -23,11 +23,7 @@ from gateway.strangler.strangler import Strangler
 from gateway.together import Together
 from gateway.workers import inherited, orphaned, supervise
 from mesh.errors import PolicyError
-
-if sys.platform == "win32":
-    from asyncio import run
-else:  # a tenth less to do per request than asyncio's own loop
-    from uvloop import run
+from mesh.loop import run
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -24,9 +24,10 @@ from typing import Any
 
 import msgspec
 
+from gateway.body import Receive, too_large
 from gateway.catalog import Catalog, Entry
 from gateway.compose import PageRoute
-from gateway.exchange import JSON, Answer, Receive, Scope, Send, too_large, unsupported
+from gateway.exchange import JSON, Answer, Scope, Send, unsupported
 from gateway.invalid import Invalid
 from gateway.jsontext import dumps
 from gateway.rest import Served

@@ -18,6 +18,7 @@ from http import HTTPStatus
 from typing import Any
 
 from gateway import docs, head, openapi, websocket
+from gateway.body import Receive
 from gateway.catalog import Catalog, Entry
 from gateway.cors import Cors
 from gateway.exchange import (
@@ -25,7 +26,6 @@ from gateway.exchange import (
     Answer,
     Exchange,
     RawHeaders,
-    Receive,
     Scope,
     Send,
     too_many_headers,

@@ -8,7 +8,6 @@ whether the client is still there: see gateway.watched.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from functools import partial
 from typing import Any
 
 from gateway import headers, request_id
+from gateway.body import Arriving, Receive, too_large
 from gateway.invalid import Invalid
 from gateway.settings import Limits
 from gateway.status import Problem, problem
@@ -24,7 +24,6 @@ from mesh.errors import Code
 from mesh.identity.caller import Saying
 
 Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 RawHeaders = list[tuple[bytes, bytes]]
 
@@ -36,9 +35,6 @@ NDJSON_TYPES = frozenset({"application/x-ndjson", "application/ndjson", "applica
 METADATA_BYTES = 7 * 1024
 # So much a compressed body may hold whatever its ratio.
 INFLATED_BYTES = 64 * 1024
-# How much of a body that is too large is read past the limit, and for how long.
-LINGER_BYTES = 32 * 1024 * 1024
-LINGER_SECONDS = 1.0
 
 
 @dataclass(slots=True)
@@ -137,10 +133,7 @@ class Exchange:
 
     async def body(self, *, raw: bool = False) -> bytes:
         """The whole body, or the Problem that it is; JSON unless `raw`."""
-        if not self._has_body():
-            return b""
-        pieces = [piece async for piece in self.pieces(self.limits.body_bytes)]
-        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        body = await self.raw_body()
         if body and not raw:
             media_type = self.media_type
             if media_type not in JSON_TYPES and not media_type.endswith("+json"):
@@ -151,7 +144,14 @@ class Exchange:
         """The whole body as it came, compressed or not, within the same limits."""
         if not self._has_body():
             return b""
-        return b"".join([piece async for piece in self.pieces(self.limits.body_bytes)])
+        arriving = self._arriving(self.limits.body_bytes)
+        body = await arriving.piece() or b""
+        if arriving.more:
+            pieces = [body]
+            while (piece := await arriving.piece()) is not None:
+                pieces.append(piece)
+            body = b"".join(pieces)
+        return body
 
     def unread(self, body: bytes) -> None:
         """Put a body that was read whole back, to be read once more."""
@@ -175,59 +175,17 @@ class Exchange:
 
         Without a limit it is a stream, and each piece has body_seconds.
         """
-        loop = asyncio.get_running_loop()
-        until = loop.time() + self.limits.body_seconds
-        length = self.header(b"content-length")
-        announced = int(length) if length.isdigit() else None
-        if limit is not None and announced is not None and announced > limit:
-            await self._linger()
-            raise too_large(limit)
-        size, more = 0, True
-        while more:
-            try:
-                async with asyncio.timeout_at(until):
-                    event = await self._receive()
-            except TimeoutError:
-                raise problem(
-                    Code.DEADLINE_EXCEEDED,
-                    f"the body did not arrive within {self.limits.body_seconds:g} s",
-                    reason="BODY_TOO_SLOW",
-                    http=408,
-                    headers=[("connection", "close")],
-                ) from None
-            if event["type"] == "http.disconnect":  # it left, or its chunks were no chunks
-                raise problem(
-                    Code.INVALID_ARGUMENT,
-                    "the body ended before its end",
-                    reason="BODY_INCOMPLETE",
-                    headers=[("connection", "close")],
-                )
-            piece: bytes = event.get("body", b"")
-            size += len(piece)
-            # Where all that was announced is there, the server still says that more may come.
-            more = event.get("more_body", False) and size != announced
-            if limit is None:
-                until = loop.time() + self.limits.body_seconds
-            if limit is not None and size > limit:
-                await self._linger()
-                raise too_large(limit)
+        arriving = self._arriving(limit)
+        while (piece := await arriving.piece()) is not None:
             if piece:
                 yield piece
 
-    async def _linger(self) -> None:
-        """
-        Read on for a little and keep nothing: who still sends does not read, and closing a
-        connection with unread bytes takes the answer away.  Who waits for 100-continue reads.
-        """
-        if self.header(b"expect"):
-            return
-        left, more = LINGER_BYTES, True
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LINGER_SECONDS):
-                while more and left > 0:
-                    event = await self._receive()
-                    left -= len(event.get("body", b""))
-                    more = event.get("more_body", False)
+    def _arriving(self, limit: int | None) -> Arriving:
+        length = self.header(b"content-length")
+        announced = int(length) if length.isdigit() else None
+        patient = not self.header(b"expect")  # who waits for 100-continue reads
+        seconds = self.limits.body_seconds
+        return Arriving(self._receive, limit, announced, seconds, lingers=patient)
 
     def _unpacked(self, body: bytes) -> bytes:
         encoding = self.header(b"content-encoding").strip().lower()
@@ -291,16 +249,6 @@ class Exchange:
         """The request is over: nobody looks for its client any more."""
         if self._look is not None:
             self._look.cancel()
-
-
-def too_large(limit: int) -> Problem:
-    return problem(
-        Code.INVALID_ARGUMENT,
-        f"the body is larger than {limit} bytes",
-        reason="BODY_TOO_LARGE",
-        http=413,
-        headers=[("connection", "close")],
-    )
 
 
 def too_many_headers(limit: int) -> Problem:

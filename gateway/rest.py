@@ -16,7 +16,8 @@ from google.protobuf import message_factory
 
 from gateway import headers, stream, upload
 from gateway.bind import Binder
-from gateway.exchange import JSON, Answer, Exchange, too_large
+from gateway.body import too_large
+from gateway.exchange import JSON, Answer, Exchange
 from gateway.jsontext import dumps
 from gateway.routes import HTTP_BODY, Route
 from gateway.rule import Template

@@ -13,7 +13,8 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from gateway.bind import Binder
-from gateway.exchange import NDJSON_TYPES, Exchange, too_large
+from gateway.body import too_large
+from gateway.exchange import NDJSON_TYPES, Exchange
 from gateway.invalid import Invalid, shown
 from gateway.jsontext import loads
 from gateway.status import Problem

@@ -17,7 +17,8 @@ from typing import Any
 
 import grpc.aio
 
-from gateway.exchange import Exchange, Receive, Send
+from gateway.body import Receive
+from gateway.exchange import Exchange, Send
 from gateway.invalid import Invalid
 from gateway.jsontext import dumps, loads
 from gateway.rest import Served

@@ -29,15 +29,11 @@ from typing import NoReturn
 from discovery import DiscoveryError
 from mesh.events.bus import BusError
 from mesh.identity.settings import IdentityError
+from mesh.loop import run
 from mesh.server import Limits
 from mesh.store import StoreError
 from services.access import OPEN, Access
 from services.bus import MakeBus, from_url
-
-if sys.platform == "win32":
-    from asyncio import run
-else:  # a third less to do per exchange with PostgreSQL than asyncio's own loop
-    from uvloop import run
 
 # The contract with its comments, for reflection; an installed shop has none beside it.
 _BESIDE = Path(__file__).resolve().parent.parent / "protos" / "shop.binpb"

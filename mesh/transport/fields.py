@@ -47,7 +47,7 @@ _HIDDEN = frozenset(
 _MOST_REMEMBERED = 512
 _LONGEST_REMEMBERED = 512
 # "TimeoutValue -> {positive integer as ASCII string of at most 8 digits}" - gRPC over HTTP2
-_UNITS = ((b"u", 1e6), (b"m", 1e3), (b"S", 1.0), (b"H", 1 / 3600))
+_UNITS = ((b"m", 1e3), (b"S", 1.0), (b"H", 1 / 3600))
 _MOST_UNITS = 99_999_999
 # More than eleven thousand years, which is what eight digits of hours hold.
 _LONGEST_SECONDS = _MOST_UNITS * 3600.0
@@ -103,12 +103,15 @@ def head(path: str, authority: str, user_agent: str, *, encodings: str, encoding
 def timeout(seconds: float) -> bytes:
     """The field grpc-timeout: in the finest unit that eight digits hold, never above the wish."""
     seconds = min(seconds, _LONGEST_SECONDS)
-    unit, units = next(
-        (unit, int(seconds * per_second))
-        for unit, per_second in _UNITS
-        if seconds * per_second <= _MOST_UNITS
-    )
-    digits = b"%d" % units
+    if seconds <= _MOST_UNITS / 1e6:  # nearly every call's
+        digits, unit = b"%d" % int(seconds * 1e6), b"u"
+    else:
+        units, unit = next(
+            (int(seconds * per_second), unit)
+            for unit, per_second in _UNITS
+            if seconds * per_second <= _MOST_UNITS
+        )
+        digits = b"%d" % units
     return b"\x00\x0cgrpc-timeout" + bytes((len(digits) + 1,)) + digits + unit
 
 
