@@ -53,7 +53,7 @@ BODY_SECONDS = 5.0
 class Admin:
     """The ASGI application of the admin port; `add` gives it another path."""
 
-    def __init__(self, catalog: Callable[[], Catalog], config: Mapping[str, Any]) -> None:
+    def __init__(self, catalog: Callable[[], Catalog], config: Callable[[], Any]) -> None:
         self.stopping = asyncio.Event()
         self.silent = asyncio.Event()
         self.silent.set()
@@ -173,7 +173,7 @@ class Admin:
         return Answer(200, list(JSON), dumps({"routes": [_route(entry) for entry in entries]}))
 
     def _configuration(self, _: str) -> Answer:
-        return shown(self._config)
+        return shown(self._config())
 
 
 def shown(value: Any) -> Answer:

@@ -13,7 +13,8 @@ What the gateway is told by its command line and its environment; every setting 
     MESH_IDENTITY_KEY               a file of secrets, by which services believe who asks
     GATEWAY_RATE_LIMIT              how often each key, token or address may ask, as 10, 10:20,
                                     600/min or 10000/d:500 (gateway.rates)
-    GATEWAY_RATES                   a file of rates for some of them, see gateway.rates
+    GATEWAY_RATES                   a file of rates for some of them, see gateway.rates; a change
+                                    is in force within a second, one that is wrong never
     GATEWAY_STRANGLER               a file: routes that move from an old HTTP service, see
                                     gateway.strangler.configuration
     GATEWAY_STRANGLER_STATE         where it is kept how far they are (that file and ".state")
@@ -35,6 +36,7 @@ from gateway.keys import ApiKeys, KeysError
 from gateway.listen import link
 from gateway.quota import Quota
 from gateway.rates import Rate, Rates, RatesError
+from gateway.rates_file import RatesFile
 from gateway.serve import Gateway
 from gateway.strangler.configuration import read
 from gateway.workers import MOST, Worker
@@ -174,7 +176,10 @@ def _quota(environ: Mapping[str, str], worker: Worker | None) -> Quota | None:
     except ValueError as error:
         raise Usage(f"GATEWAY_RATE_LIMIT: {error}") from error
     try:
-        rates = Rates.read(Path(path), usual) if path else Rates.parse("", usual)
+        file = RatesFile(Path(path), usual) if path else None
     except RatesError as error:
         raise Usage(f"GATEWAY_RATES: {path}: {error}") from error
-    return Quota(rates, worker.together if worker is not None else None) if rates.rates else None
+    if file is None and usual is None:
+        return None
+    rates = file.first if file is not None else Rates.parse("", usual)
+    return Quota(rates, worker.together if worker is not None else None, file=file)

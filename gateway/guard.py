@@ -18,6 +18,7 @@ its workers (gateway.quota); a gateway on another machine has its own.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
 
 from gateway.exchange import Exchange
@@ -54,7 +55,12 @@ class Guard:
             "tokens": self._tokens is not None,
             "sealed": self._seal is not None,
             "rates": self._quota.rates.rates if self._quota is not None else {},
+            "rates_refused": self._quota.refused if self._quota is not None else "",
         }
+
+    def following(self) -> AbstractAsyncContextManager[None]:
+        """Inside the block it goes by what is written meanwhile."""
+        return self._quota.following() if self._quota is not None else nullcontext()
 
     async def admit(self, exchange: Exchange) -> None:
         """Name the exchange's principal, or raise the Problem that it is."""

@@ -15,13 +15,16 @@ the machine's monotonic one, which its processes have in common.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from hashlib import blake2b
 from ipaddress import IPv6Address, ip_address
 from secrets import token_bytes
 from time import monotonic
 
 from gateway.rates import Rate, Rates
+from gateway.rates_file import RatesFile
 from gateway.together import Together
 from mesh.errors import RateLimited
 
@@ -44,8 +47,12 @@ class Quota:
         rates: Rates,
         together: Together | None = None,
         clock: Callable[[], float] = monotonic,
+        *,
+        file: RatesFile | None = None,
     ) -> None:
+        """By `rates`, until `file` says otherwise."""
         self.rates = rates
+        self._file = file
         self._clock = clock
         self._memory = (together or Together()).memory("quota", SIZE)
         with self._memory.lock(0, KEY_BYTES):  # whoever is first chooses
@@ -68,6 +75,27 @@ class Quota:
         if wait > 0:
             raise RateLimited(_told(rate), retry_after=wait / NANOSECONDS)
 
+    @property
+    def refused(self) -> str:
+        """Why the rates in force are not those of the file; "" when they are."""
+        return self._file.refused if self._file is not None else ""
+
+    @asynccontextmanager
+    async def following(self) -> AsyncIterator[None]:
+        """Inside the block the rates are those of the file, whenever it changes."""
+        if self._file is None:
+            yield
+            return
+        task = asyncio.create_task(self._file.follow(self._use))
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+
+    def _use(self, rates: Rates) -> None:
+        self.rates = rates
+
     def _draw(self, start: int, digest: int, rate: Rate, now: int) -> int:
         """Take from the bucket in the set at `start`; the nanoseconds to wait, 0 when taken."""
         words = self._words
@@ -77,6 +105,9 @@ class Quota:
             place = min(places, key=lambda at: words[at + 1])
             words[place], words[place + 1] = digest, 0
         each = NANOSECONDS / rate.per_second
+        empty = int(now + each * rate.burst)
+        if words[place + 1] > empty + 1:  # drawn by a slower rate: no bucket is emptier than empty
+            words[place + 1] = empty
         full = max(words[place + 1], now) + each
         wait = full - now - each * rate.burst
         if wait > 1:  # a token that is there but for a rounding is there

@@ -9,7 +9,8 @@ Who may ask how often: a file of rates, by API key, token or address.
     *                50            # whoever no other line names
 
 The line that names somebody decides, else the one for all of that kind, else `*`; with none of them
-there is no limit.  A rate without unit is a second's.
+there is no limit.  A rate without unit is a second's.  It may be changed while it is in force: see
+gateway.rates_file.
 """
 
 from __future__ import annotations

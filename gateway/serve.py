@@ -156,6 +156,8 @@ class Gateway:
             if self._admin_at is not None:
                 await stack.enter_async_context(self._administered(*self._admin_at))
             await stack.enter_async_context(self._following())
+            if self._guard is not None:
+                await stack.enter_async_context(self._guard.following())
             if self._strangler is not None:
                 strangling = self._strangler.running(self._publish, self._shadowing)
                 await stack.enter_async_context(strangling)
@@ -180,19 +182,21 @@ class Gateway:
     @cached_property
     def admin(self) -> Admin:
         """The admin port's application; what is added to it is served when there is such a port."""
-        config = {
-            "limits": self.limits,
-            "policy": self._policy,
-            "guard": self._guard.shown() if self._guard else {},
-            "cors_origins": sorted(self._cors.origins) if self._cors else [],
-        }
-        admin = Admin(lambda: self.app.catalog, config)
+        admin = Admin(lambda: self.app.catalog, self._configuration)
         if (strangler := self._strangler) is not None:
             admin.add("/admin/strangler", self._strangled)
             admin.accept("/admin/strangler", partial(operating.ordered, strangler))
         if self.app.metrics is not None:
             admin.add("/metrics", self._measured)
         return admin
+
+    def _configuration(self) -> dict[str, Any]:
+        return {
+            "limits": self.limits,
+            "policy": self._policy,
+            "guard": self._guard.shown() if self._guard else {},
+            "cors_origins": sorted(self._cors.origins) if self._cors else [],
+        }
 
     def _figures(self) -> Figures:
         if self.app.metrics is None:
