@@ -35,6 +35,7 @@ from gateway.invalid import Invalid
 from gateway.jsontext import dumps
 from gateway.metrics import NO_ROUTE, GatewayMetrics, route_of
 from gateway.percent import PercentError
+from gateway.refusals import full, no_route, wrong_method
 from gateway.request_id import HEADER, Named
 from gateway.rest import Served
 from gateway.router import NoRoute, WrongMethod
@@ -47,8 +48,8 @@ log = logging.getLogger(__name__)
 
 # No sniffing: what says JSON is never run as a page.
 ALWAYS: RawHeaders = [(b"x-content-type-options", b"nosniff"), (b"server", b"proxyless")]
-
-
+# What answers one of the gateway's own paths.
+Own = Callable[[Exchange], Answer | Awaitable[Answer]]
 SERVER_METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 
 
@@ -78,7 +79,8 @@ class App:
         self._serving = 0
         self._streams = 0
         self._sockets = 0
-        self._own = {
+        self._document = openapi.Document()
+        self._own: dict[str, Own] = {
             "/": self._root,
             "/healthz": self._healthz,
             "/readyz": self._readyz,
@@ -208,20 +210,20 @@ class App:
         if exchange.path in self._own:
             return
         if self._serving > self.limits.requests:
-            raise _full("requests")
+            raise full("requests")
         if exchange.head_bytes > self.limits.header_bytes:
             raise too_many_headers(self.limits.header_bytes)
 
     async def _dispatch(self, exchange: Exchange) -> Answer:
         own = self._own.get(exchange.path)
         if own is not None:
-            return self._serve_own(exchange, own)
+            return await self._serve_own(exchange, own)
         if exchange.path == "*":  # OPTIONS of the server itself
             return Answer(HTTPStatus.NO_CONTENT, [(b"allow", SERVER_METHODS)])
         try:
             entry, segments = self._route(exchange)
         except WrongMethod as error:
-            return _wrong_method(exchange, error.allow)
+            return wrong_method(exchange, error.allow)
         self._take_stream(exchange, entry)
         return await entry.answer(exchange, segments)
 
@@ -229,7 +231,7 @@ class App:
         """Take one of the places for streams, if it is one."""
         if isinstance(entry, Served) and entry.streams:
             if self._streams >= self.limits.streams:
-                raise _full("streams")
+                raise full("streams")
             exchange.streams = True
             self._streams += 1
 
@@ -238,14 +240,15 @@ class App:
         try:
             found = catalog.router.find(exchange.method, exchange.path)
         except NoRoute:
-            raise _no_route(exchange, catalog) from None
+            raise no_route(catalog) from None
         exchange.entry = found[0]
         return found
 
-    def _serve_own(self, exchange: Exchange, own: Callable[[Exchange], Answer]) -> Answer:
+    async def _serve_own(self, exchange: Exchange, own: Own) -> Answer:
         if exchange.method not in ("GET", "HEAD"):
-            return _wrong_method(exchange, ("GET", "HEAD", "OPTIONS"))
-        return own(exchange)
+            return wrong_method(exchange, ("GET", "HEAD", "OPTIONS"))
+        answer = own(exchange)
+        return answer if isinstance(answer, Answer) else await answer
 
     async def _send(self, exchange: Exchange, answer: Answer, send: Send) -> None:
         headers = [*self._told(exchange, answer), *self._cors.headers(exchange, answer)]
@@ -274,7 +277,7 @@ class App:
 
     def _root(self, exchange: Exchange) -> Answer:
         if not self.admin_url:
-            raise _no_route(exchange, self.catalog)
+            raise no_route(self.catalog)
         return Answer(302, [(b"location", self.admin_url.encode())])
 
     def _healthz(self, _: Exchange) -> Answer:
@@ -289,8 +292,9 @@ class App:
         body = {"status": state, "services": list(self.catalog.services)}
         return Answer(200 if state == "ready" else 503, list(JSON), dumps(body))
 
-    def _openapi(self, _: Exchange) -> Answer:
-        return Answer(200, list(JSON), openapi.document(self.catalog, self._guard.shown()))
+    async def _openapi(self, _: Exchange) -> Answer:
+        document = await self._document.of(self.catalog, self._guard.shown())
+        return Answer(200, list(JSON), document)
 
     def _docs(self, _: Exchange) -> Answer:
         return docs.page(self.catalog)
@@ -310,36 +314,6 @@ class _Counted:
         self._app._serving -= 1  # noqa: SLF001  its own
         if not self._app._serving:  # noqa: SLF001  its own
             self._app.idle.set()
-
-
-def _full(what: str) -> Problem:
-    return problem(
-        Code.UNAVAILABLE,
-        f"the gateway serves as many {what} as it may",
-        reason="GATEWAY_FULL",
-        retry_after=1.0,
-    )
-
-
-def _no_route(exchange: Exchange, catalog: Catalog) -> Problem:
-    if not catalog.ready:  # it may be there soon: "no such path" would be a guess
-        return problem(
-            Code.UNAVAILABLE, "no service is known yet", reason="NOT_READY", retry_after=1.0
-        )
-    return problem(Code.NOT_FOUND, "no such path", reason="NO_ROUTE")
-
-
-def _wrong_method(exchange: Exchange, allow: tuple[str, ...]) -> Answer:
-    allowed = ", ".join(dict.fromkeys(allow))
-    if exchange.method == "OPTIONS":
-        return Answer(HTTPStatus.NO_CONTENT, [(b"allow", allowed.encode())])
-    raise problem(
-        Code.UNIMPLEMENTED,
-        f"{exchange.method} is not a method of this path",
-        reason="METHOD_NOT_ALLOWED",
-        http=405,
-        headers=[("allow", allowed)],
-    )
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:

@@ -7,8 +7,8 @@ first; fields that no body holds are query parameters, nested ones with dots.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
 
 from gateway import responses
@@ -28,7 +28,41 @@ SCHEMES: Mapping[str, dict[str, str]] = {
 }
 
 
-@lru_cache(maxsize=2)
+class Document:
+    """
+    The newest document asked for: built in a thread, since it takes as long as many requests do.
+
+    Whoever asks while it is built waits for the same; what was built is kept until what is served
+    changes.
+    """
+
+    def __init__(self) -> None:
+        self._of: tuple[object, ...] = ()
+        self._building: asyncio.Task[bytes] | None = None
+
+    async def of(self, catalog: Catalog, guard: Mapping[str, object] | None = None) -> bytes:
+        """The document of this catalog; see `document`."""
+        made_of = (tuple(catalog.router.entries), _schemes(guard))
+        building = self._building
+        if building is None or made_of != self._of or _failed(building):
+            building = asyncio.create_task(asyncio.to_thread(_document, *made_of))
+            self._of, self._building = made_of, building
+        return await asyncio.shield(building)  # the others' as well as of whom may leave
+
+
+def document(catalog: Catalog, guard: Mapping[str, object] | None = None) -> bytes:
+    """The document; `guard` says what is asked of who asks."""
+    return _document(tuple(catalog.router.entries), _schemes(guard))
+
+
+def _schemes(guard: Mapping[str, object] | None) -> tuple[str, ...]:
+    return tuple(name for name in SCHEMES if (guard or {}).get(name))
+
+
+def _failed(building: asyncio.Task[bytes]) -> bool:
+    return building.done() and (building.cancelled() or building.exception() is not None)
+
+
 def _document(entries: tuple[Entry, ...], schemes: tuple[str, ...]) -> bytes:
     schemas = Schemas()
     paths: dict[str, dict[str, Any]] = {}
@@ -75,12 +109,6 @@ def _document(entries: tuple[Entry, ...], schemes: tuple[str, ...]) -> bytes:
             **({"security": [{name: []} for name in schemes]} if schemes else {}),
         }
     )
-
-
-def document(catalog: Catalog, guard: Mapping[str, object] | None = None) -> bytes:
-    """The document, made once for each catalog; `guard` says what is asked of who asks."""
-    schemes = tuple(name for name in SCHEMES if (guard or {}).get(name))
-    return _document(tuple(catalog.router.entries), schemes)
 
 
 def _path(entry: Entry, shapes: dict[str, tuple[str, list[str]]]) -> tuple[str, list[str]]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import threading
+from collections.abc import Iterator
 from hashlib import sha256
 from typing import Any
 
@@ -10,6 +13,7 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 import discovery
+from gateway import openapi
 from gateway.guard import Guard
 from gateway.keys import ApiKeys
 from tests.gateway.scripted import Orders, running, serving, until
@@ -41,7 +45,6 @@ async def test_comments_of_the_protos_are_the_documentation(shop: Any) -> None:
 def test_a_contract_with_source_info_is_documented_by_its_comments(contract: Any) -> None:
     import json
 
-    from gateway import openapi
     from gateway.catalog import Catalog, Version
 
     class NoChannel:
@@ -132,3 +135,69 @@ async def test_who_must_say_who_it_is_is_told_how(request: pytest.FixtureRequest
     assert document["security"] == [{"api_keys": []}]
     assert document["components"]["securitySchemes"]["api_keys"]["name"] == "X-Api-Key"
     assert "401" in document["paths"]["/v1/orders"]["get"]["responses"]
+
+
+class Builds:
+    """How often the document is built; a build waits for `go`, in its thread."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.threads: list[int] = []
+        self.go = threading.Event()
+        self.fails = False
+        build = openapi._document
+
+        def counted(*made_of: Any) -> bytes:
+            self.threads.append(threading.get_ident())
+            assert self.go.wait(20)
+            if self.fails:
+                raise LookupError("no such descriptor")
+            return build(*made_of)
+
+        monkeypatch.setattr(openapi, "_document", counted)
+
+
+@pytest.fixture
+def builds(monkeypatch: pytest.MonkeyPatch) -> Iterator[Builds]:
+    made = Builds(monkeypatch)
+    yield made
+    made.go.set()
+
+
+async def test_it_is_built_once_beside_the_event_loop_and_others_are_served_meanwhile(
+    shop: Any, builds: Builds
+) -> None:
+    asking = [asyncio.create_task(shop.ask("GET", "/openapi.json")) for _ in range(8)]
+    await until(lambda: bool(builds.threads))
+    served, _, _ = await shop.ask("GET", "/v1/orders/o-1")
+    asking[0].cancel()  # one that leaves takes nothing from the others
+    await asyncio.wait(asking[:1])
+    unbuilt = [task.done() for task in asking[1:]]
+    builds.go.set()
+    answers = [await task for task in asking[1:]]
+    again, _, _ = await shop.ask("GET", "/openapi.json")
+
+    assert (served, again) == (200, 200)
+    assert not any(unbuilt)
+    assert {status for status, _, _ in answers} == {200}
+    assert len(builds.threads) == 1
+    assert builds.threads[0] != threading.get_ident()
+
+
+async def test_it_is_built_again_when_something_else_is_served_or_building_failed(
+    shop: Any, builds: Builds
+) -> None:
+    builds.go.set()
+    builds.fails = True
+    failed, body, _ = await shop.ask("GET", "/openapi.json")
+    builds.fails = False
+    first, before, _ = await shop.ask("GET", "/openapi.json")
+
+    @shop.gateway.get("/v1/new")
+    async def new(page: Any) -> None:
+        """A page that was not there."""
+
+    second, after, _ = await shop.ask("GET", "/openapi.json")
+
+    assert (failed, body["details"][0]["reason"]) == (500, "INTERNAL")
+    assert (first, second, len(builds.threads)) == (200, 200, 3)
+    assert after["paths"].keys() - before["paths"].keys() == {"/v1/new"}
