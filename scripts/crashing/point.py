@@ -68,6 +68,10 @@ class Result:
         return self.kills == len(self.point.kills)
 
 
+class Unreached(RuntimeError):
+    """The victim never made so many calls."""
+
+
 async def run(nursery: Nursery, point: Point) -> Result:
     """
     Go through the point; again when it was not reached.
@@ -99,10 +103,10 @@ async def _measured(nursery: Nursery, point: Point) -> dict[str, int]:
         with TemporaryDirectory(prefix="crash-") as folder:
             result = await _run(nursery, point, Path(folder), (*point.kills, None))
             if result.wrong:
-                break
+                raise RuntimeError(f"{point}: {'; '.join(result.wrong)}")
             if result.reached:
                 return counts(Path(folder) / f"{point.victim}-{len(point.kills)}.trace")
-    raise RuntimeError(f"{point}: {result.kills} kills; {'; '.join(result.wrong)}")
+    raise Unreached(f"{point}: killed {result.kills} times, in {TRIES} tries")
 
 
 async def _run(

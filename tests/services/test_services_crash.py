@@ -10,9 +10,9 @@ import pytest
 from scripts import crash as script
 from scripts.crashing.house import SERVICES
 from scripts.crashing.log import Log
-from scripts.crashing.matrix import STORIES, sample
+from scripts.crashing.matrix import STORIES, sample, second_life
 from scripts.crashing.nursery import Nursery
-from scripts.crashing.point import Point, Result, run
+from scripts.crashing.point import Point, Result, Unreached, run
 from scripts.crashing.tale import misled
 from scripts.crashing.victim import Kill, counts
 
@@ -43,6 +43,24 @@ def test_a_sample_is_spread_over_all_points():
 
     assert [point.kills[0].nth for point in sample(everything, 4)] == [1, 26, 51, 76]
     assert sample(everything, 500) == everything
+
+
+async def test_who_makes_fewer_calls_than_were_counted_dies_earlier_the_first_time():
+    asked = []
+
+    async def measured(point: Point) -> dict[str, int]:
+        asked.append(point.kills[0].nth)
+        if asked[-1] > 60:
+            raise Unreached("it made 60")
+        return {"write": 3}
+
+    assert await second_life(measured, "bought", "payments", 100) == (
+        Kill("pwrite64", 55),
+        {"write": 3},
+    )
+    assert asked == [75, 65, 55]
+    with pytest.raises(Unreached, match="it made 60"):
+        await second_life(measured, "bought", "payments", 200)
 
 
 def test_the_table_says_what_was_killed_and_what_failed():
