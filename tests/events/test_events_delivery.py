@@ -2,8 +2,9 @@
 What every way from an outbox to an inbox promises, each on the real thing.
 
 The feed over gRPC, NATS JetStream, RabbitMQ, Kafka (librdkafka's mock cluster; with --all a broker
-of Apache's too) and SQS (moto's server).  A broker that keeps things in files is killed with -9;
-one that is in memory has its connections cut and refused instead.
+of Apache's too) and SQS (moto's server), between two databases of SQLite and two of PostgreSQL.  A
+broker that keeps things in files is killed with -9; one that is in memory has its connections cut
+and refused instead.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from mesh.store.migrate import COUNTED
 from tests.events.brokers import BROKERS, PATIENT, Broker, Running, free_port
 from tests.events.conftest import appended
 from tests.events.ways import background, process, take, tell, writing
+from tests.store.postgresql import new_url
 
 SECONDS = 60.0
 EFFECT = (
@@ -76,14 +78,19 @@ async def way(request: pytest.FixtureRequest, brokers: Running) -> Way:
 
 
 @pytest.fixture
-async def outbox(tmp_path: Path) -> AsyncIterator[Outbox]:
-    async with connect(f"sqlite:///{tmp_path}/shop.db") as database:
+def shop_url(sort: str, tmp_path: Path) -> str:
+    return new_url(sort, tmp_path / "shop.db")
+
+
+@pytest.fixture
+async def outbox(shop_url: str) -> AsyncIterator[Outbox]:
+    async with connect(shop_url) as database:
         yield Outbox(database)
 
 
 @pytest.fixture
-def desk_url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/desk.db"
+def desk_url(sort: str, tmp_path: Path) -> str:
+    return new_url(sort, tmp_path / "desk.db")
 
 
 @pytest.fixture
@@ -156,12 +163,12 @@ class TestDelivery:
 
     @pytest.mark.parametrize("way", ["feed", *PATIENT], indirect=True)
     async def test_members_share_the_work_and_groups_have_all_of_it_each(
-        self, way: Way, outbox: Outbox, desk: Database, desk_url: str, tmp_path: Path
+        self, way: Way, outbox: Outbox, desk: Database, desk_url: str, sort: str, tmp_path: Path
     ) -> None:
         await way.declare("desk", "audit")
         async with AsyncExitStack() as stack:
             twin = await stack.enter_async_context(connect(desk_url))
-            audit = await stack.enter_async_context(connect(f"sqlite:///{tmp_path}/audit.db"))
+            audit = await stack.enter_async_context(connect(new_url(sort, tmp_path / "audit.db")))
             await audit.migrate("effects", [EFFECT])
             for member in (
                 way.take(desk, "one"),
@@ -208,9 +215,8 @@ class TestDelivery:
 
     @pytest.mark.parametrize("way", ["feed", *PATIENT], indirect=True)
     async def test_who_tells_and_who_takes_are_killed_and_nothing_is_lost_or_done_twice(
-        self, way: Way, outbox: Outbox, desk: Database, desk_url: str, tmp_path: Path
+        self, way: Way, outbox: Outbox, desk: Database, shop_url: str, desk_url: str
     ) -> None:
-        shop_url = f"sqlite:///{tmp_path}/shop.db"
         sent = await way.append(outbox, *many(9, 400))
         taking = ("take", way.url, desk_url, way.source, way.topic, "desk")
         async with process("tell", way.url, shop_url, way.source) as teller:
