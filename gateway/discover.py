@@ -5,7 +5,9 @@ Routes follow the registry: a service registers, its routes appear; a new versio
 
 All of it beside the requests, which see one Catalog or the next.  A service whose last instance
 has left keeps its routes: a call then answers 503, not 404.  An instance is asked again every
-`REPOLL_SECONDS`, since a restarted one may stand at the old address with a new contract.
+`REPOLL_SECONDS`, since a restarted one may stand at the old address with a new contract.  Which
+of two versions is the newer is what their instances' `version` says, in the registry's meta; where
+it says nothing, the one that was learnt later.
 """
 
 from __future__ import annotations
@@ -25,11 +27,13 @@ log = logging.getLogger(__name__)
 
 TAG = "grpc"
 META = "grpc_services"
+VERSION = "version"
 REPOLL_SECONDS = 15.0
 RETRY_SECONDS = 0.5
 # A warning is given once; so many are remembered.
 MOST_SAID = 200
 
+Rank = tuple[bool, tuple[tuple[bool, int, str], ...], bool, tuple[tuple[bool, int, str], ...]]
 Publish = Callable[[str, Sequence[Version]], None]
 
 
@@ -44,7 +48,8 @@ class Following:
         self._endpoints: tuple[Endpoint, ...] = ()
         self._changed = asyncio.Event()
         self._asked: dict[str, tuple[Endpoint, str]] = {}  # by instance: whom, and its fingerprint
-        self._versions: dict[str, Version] = {}  # by fingerprint, the newest last
+        # By fingerprint, the newest last.
+        self._versions: dict[str, Version] = {}
         self._due: set[str] = set()  # who is asked again although its endpoint has not changed
         self._said: set[str] = set()
 
@@ -107,7 +112,8 @@ class Following:
         before = list(self._versions)
         running = {fingerprint for _, fingerprint in self._asked.values()}
         if running:
-            self._versions = {k: v for k, v in self._versions.items() if k in running}
+            known = sorted(running & self._versions.keys(), key=before.index)
+            self._versions = {key: self._versions[key] for key in sorted(known, key=self._age)}
         if self._versions:
             many = f"runs {len(self._versions)} versions: their union, the newest first"
             if len(self._versions) > 1:
@@ -118,6 +124,12 @@ class Following:
             self._publish(self._name, list(reversed(self._versions.values())))
         if before != list(self._versions):
             log.info("%s: %s", self._name, ", ".join(self._versions) or "no version")
+
+    def _age(self, fingerprint: str) -> Rank:
+        """How new a version is, by the newest of the instances that run it."""
+        return max(
+            rank(e.meta.get(VERSION, "")) for e, of in self._asked.values() if of == fingerprint
+        )
 
     def _lacking(self) -> dict[str, list[str]]:
         """By path: which instances run a version that lacks the method."""
@@ -135,6 +147,22 @@ class Following:
                 self._said.clear()
             self._said.add(message)
             log.warning("%s: %s", self._name, message)
+
+
+def rank(version: str) -> Rank:
+    """
+    How new a version is: 1.10 is after 1.9 and 2.0.0-rc.1, 2.0.0 after both; "" is before all.
+
+    "numeric identifiers always have lower precedence than non-numeric" - SemVer 2.0.0, 11
+    """
+    core, _, early = version.removeprefix("v").partition("+")[0].partition("-")
+    return bool(version), _parts(core), not early, _parts(early)
+
+
+def _parts(text: str) -> tuple[tuple[bool, int, str], ...]:
+    return tuple(
+        (False, int(part), "") if part.isdecimal() else (True, 0, part) for part in text.split(".")
+    )
 
 
 async def _reflect(endpoint: Endpoint) -> Reflection:

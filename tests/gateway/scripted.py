@@ -208,7 +208,12 @@ SERVICES: dict[str, tuple[str, Any]] = {
 
 @asynccontextmanager
 async def running(
-    registry: Any, name: str, servicer: Any, pool: Any = None, slot: str = "1"
+    registry: Any,
+    name: str,
+    servicer: Any,
+    pool: Any = None,
+    slot: str = "1",
+    version: str = "",
 ) -> AsyncIterator[str]:
     """One instance: a plain grpc.aio server with reflection, registered."""
     server = grpc.aio.server()
@@ -226,7 +231,7 @@ async def running(
         port,
         id=f"{name}-{slot}",
         tags=("grpc",),
-        meta={"grpc_services": full_name},
+        meta={"grpc_services": full_name} | ({"version": version} if version else {}),
         check=None,
     )
     try:

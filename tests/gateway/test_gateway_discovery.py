@@ -15,6 +15,7 @@ from shop.orders.v1 import orders_pb2, orders_pb2_grpc
 
 import discovery
 from gateway import Gateway
+from gateway.discover import rank
 from tests.gateway.scripted import (
     SERVICES,
     Orders,
@@ -270,6 +271,30 @@ async def test_of_two_versions_the_newest_decides_over_a_path_that_both_have(
         await until(lambda: "GET /v1/orders/{order_id}" not in paths(gateway))
         async with http.get(f"{url}/v1/orders/o-1/peek") as response:
             assert (response.status, (await response.json())["note"]) == (200, "hello")
+
+
+async def test_the_newest_is_what_the_versions_in_the_registry_say_not_who_was_learnt_last(
+    registry: Any, peeking: Peeking
+) -> None:
+    """A gateway that starts in the middle of an update, or an old version that comes back."""
+    old = pool_with("/v1/orders/{order_id}/peek")
+    async with (
+        serving(registry) as (gateway, url, http),
+        running(registry, "orders", peeking, pool_with_peek(), slot="2", version="1.10.0"),
+    ):
+        await until(lambda: "GET /v1/orders/{order_id}/peek" in paths(gateway))
+        async with running(registry, "orders", Orders(), old, slot="1", version="1.9.3"):
+            (following,) = (v for name, v in gateway._versions.items() if name == "orders")
+            await until(lambda: len(gateway._versions["orders"]) == 2)
+            assert following[0] is gateway._versions["orders"][0]
+            async with http.get(f"{url}/v1/orders/o-1/peek") as response:
+                assert (response.status, (await response.json())["note"]) == (200, "peeked")
+
+
+def test_versions_are_ranked_as_semver_has_it() -> None:
+    rising = ["", "1.9", "1.10.0", "2.0.0-rc.2", "2.0.0-rc.10", "2.0.0-rc.x", "v2.0.0", "2.0.1+7"]
+    assert sorted(rising[::-1], key=rank) == rising
+    assert rank("v2.0.0+a") == rank("2.0.0")
 
 
 async def test_the_last_instance_leaves_and_every_route_is_503_with_retry_after_never_404(
