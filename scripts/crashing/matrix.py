@@ -21,6 +21,9 @@ STORIES = tuple(CARDS)
 # dies again: behind its start, where the order is.  A life may make fewer than were counted.
 FIRST = "pwrite64"
 SHARES = (0.75, 0.65, 0.55)
+# For a few points: behind what a fresh database takes, and where it is opened again.
+LATE = (0.85, 0.95)
+RECOVERING = Kill(FIRST, 20)
 # The calls of the life after a point's kills; raises Unreached.
 Measured = Callable[[Point], Awaitable[dict[str, int]]]
 
@@ -38,6 +41,16 @@ async def points(
             first, again = await second_life(measured, story, victim, calls[FIRST])
             for kill in _each(again):
                 yield Point(story, victim, (first, kill))
+
+
+async def few(nursery: Nursery, story: str) -> AsyncIterator[Point]:
+    """Three for each victim, where its last transactions are and in the recovery from one."""
+    for victim in SERVICES:
+        calls = await measure(nursery, Point(story, victim, ()))
+        late, later = (Kill(FIRST, int(calls[FIRST] * share)) for share in LATE)
+        yield Point(story, victim, (later,))
+        yield Point(story, victim, (late,))
+        yield Point(story, victim, (late, RECOVERING))
 
 
 def sample(everything: Sequence[Point], size: int) -> list[Point]:

@@ -94,7 +94,14 @@ async def measure(nursery: Nursery, point: Point) -> dict[str, int]:
 
     Measured twice, and the lower number counts: what only one of two lives did is timing.
     """
-    one, other = await _measured(nursery, point), await _measured(nursery, point)
+    lives: list[dict[str, int]] = []
+    for life in await asyncio.gather(
+        *(_measured(nursery, point) for _ in range(2)), return_exceptions=True
+    ):
+        if isinstance(life, BaseException):
+            raise life
+        lives.append(life)
+    one, other = lives
     return {call: min(count, other[call]) for call, count in one.items() if call in other}
 
 

@@ -10,7 +10,7 @@ import pytest
 from scripts import crash as script
 from scripts.crashing.house import SERVICES
 from scripts.crashing.log import Log
-from scripts.crashing.matrix import STORIES, sample, second_life
+from scripts.crashing.matrix import STORIES, few, sample, second_life
 from scripts.crashing.nursery import Nursery
 from scripts.crashing.point import Point, Result, Unreached, run
 from scripts.crashing.tale import misled
@@ -116,48 +116,19 @@ async def test_a_service_killed_at_any_write_leaves_a_shop_that_agrees(strace):
     assert sum(result.reached for result in results) > SIZE * 0.8
 
 
-# Where nobody needs to count first: behind the start of each life, and before its end.
-ALWAYS: dict[str, tuple[tuple[tuple[str, int], ...], ...]] = {
-    "orders": (
-        (("pwrite64", 170),),
-        (("sendmsg", 6),),
-        (("pwrite64", 140), ("pwrite64", 20)),
-    ),
-    "payments": (
-        (("pwrite64", 70),),
-        (("fdatasync", 9),),
-        (("pwrite64", 60), ("pwrite64", 15)),
-    ),
-    "inventory": (
-        (("pwrite64", 85),),
-        (("sendmsg", 4),),
-        (("pwrite64", 70), ("pwrite64", 20)),
-    ),
-    "notifications": (
-        (("pwrite64", 74),),
-        (("fdatasync", 8),),
-        (("pwrite64", 62), ("pwrite64", 20)),
-    ),
-}
-
-
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("story", STORIES)
 async def test_each_service_may_be_killed_in_the_middle_of_an_order(story, strace):
     log = Log(None)
-    log.plan(
-        [
-            Point(story, victim, table_of(*kills))
-            for victim, places in ALWAYS.items()
-            for kills in places
-        ]
-    )
     with quiet():
+        async with Nursery(strace) as nursery:
+            log.plan([point async for point in few(nursery, story)])
         results = await script.crash([story], SERVICES, None, 2, log)
 
     assert len(results) == 12
     assert [f"{each.point}: {each.wrong}" for each in results if each.wrong] == []
-    assert [str(each.point) for each in results if not each.reached] == []
+    # A life may make a few calls less than those that were counted.
+    assert sum(result.reached for result in results) >= 10
 
 
 async def test_a_point_without_a_kill_is_a_story_told_in_peace(strace):
