@@ -97,9 +97,22 @@ class Arriving:
             raise await self._refused(limit)
         return piece
 
+    def pause(self) -> None:
+        """The client's time stands still: what it sends waits for somebody else."""
+        self._until -= asyncio.get_running_loop().time()
+
+    def resume(self) -> None:
+        """It goes on."""
+        self._until += asyncio.get_running_loop().time()
+
     async def _refused(self, limit: int) -> Problem:
+        """What a body over the limit is, once a little more of it was read."""
+        await self.linger()
+        return too_large(limit)
+
+    async def linger(self) -> None:
         """
-        What a body over the limit is, once a little more of it was read and thrown away.
+        Read a little more, and throw it away, for a client that is answered before its end.
 
         Who still sends does not read, and closing a connection with unread bytes takes the answer
         away.  Who waits for 100-continue reads.
@@ -111,7 +124,6 @@ class Arriving:
                     event = await self._receive()
                     left -= len(event.get("body", b""))
                     more = event.get("more_body", False)
-        return too_large(limit)
 
 
 def too_large(limit: int) -> Problem:

@@ -153,6 +153,18 @@ class Exchange:
             body = b"".join(pieces)
         return body
 
+    async def begun(self, most: int) -> tuple[list[bytes], Arriving | None]:
+        """The pieces of the body: all, or `most` bytes of it and what is still arriving."""
+        if not self._has_body():
+            return [], None
+        arriving, pieces, size = self._arriving(self.limits.body_bytes), list[bytes](), 0
+        while size < most:
+            if (piece := await arriving.piece()) is None:
+                return pieces, None
+            pieces.append(piece)
+            size += len(piece)
+        return pieces, arriving if arriving.more else None
+
     def unread(self, body: bytes) -> None:
         """Put a body that was read whole back, to be read once more."""
         receive = self._receive

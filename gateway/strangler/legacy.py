@@ -7,12 +7,13 @@ The status decides what the column learns: 502, 503 and 504 say that nobody answ
 5xx that the service failed.  Its own answer is what the client gets, whatever it says; the
 gateway answers in its stead only when there is none.  An answer of at most `WHOLE` bytes is read
 inside the attempt, so that one that breaks off is a failure like any; a longer one is passed on
-as it comes.
+as it comes.  So are bodies, where nobody needs them whole (gateway.strangler.sending).
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from time import monotonic
@@ -24,15 +25,17 @@ from gateway.exchange import Answer, RawHeaders
 from gateway.status import Problem, problem
 from gateway.strangler.forwarding import response as passed_back
 from gateway.strangler.route import System
+from gateway.strangler.sending import Sending
 from mesh.column import Memory
 from mesh.errors import Code, MeshError, Rejected
-from mesh.guarding import Guard
+from mesh.guarding import Guard, unrepeated
 from mesh.guarding import classify as usually
 from mesh.inbound import INBOUND, Inbound
 from mesh.policy.config import Policy
 
 WHOLE = 256 * 1024
 PIECE = 64 * 1024
+Body = bytes | AsyncIterator[bytes] | None
 NOBODY = frozenset({502, 503, 504})
 # How long a service that the configuration no longer names may finish what it began.
 RETIRE_SECONDS = 30.0
@@ -40,13 +43,13 @@ RETIRE_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is asked: its head, and the whole of its body."""
+    """What is asked: its head, and its body: the whole of it, or as it arrives."""
 
     method: str
     # With its query, percent-encoded as it came.
     path: str
     headers: list[tuple[str, str]]
-    body: bytes = b""
+    body: bytes | Sending = b""
     # Whether asking twice is asking once.
     repeatable: bool = False
     timeout: float | None = None
@@ -78,9 +81,16 @@ class Legacy:
             policy = replace(policy, retry=None, hedge=None)
         title, memory = f"legacy:{name}", Memory()
         self._twice = Guard(policy, title, idempotent=True, classify=classify, memory=memory)
-        self._once = Guard(
-            replace(policy, retry=None, hedge=None), title, classify=classify, memory=memory
+        once = unrepeated(policy)
+        self._once = Guard(once, title, classify=classify, memory=memory)
+        # What is sent as it arrives has limits of its own: the client's time is not the service's.
+        self._streamed = Guard(
+            replace(once, timeout=None, attempt_timeout=None),
+            title,
+            classify=classify,
+            memory=memory,
         )
+        self._seconds = min(filter(None, (policy.timeout, policy.attempt_timeout)))
         self._base = URL(system.url.rstrip("/"))
         self._session: aiohttp.ClientSession | None = None
         # Answers that are being passed on, and how many calls are on their way to one.
@@ -93,8 +103,11 @@ class Legacy:
 
         Whoever takes the answer reads its body to the end or closes it.
         """
-        seconds = self.system.timeout if request.timeout is None else request.timeout
-        token = INBOUND.set(Inbound(monotonic() + seconds, request.traceparent))
+        seconds, streamed = request.timeout, isinstance(request.body, Sending)
+        if seconds is None and not streamed:
+            seconds = self.system.timeout
+        deadline = None if seconds is None else monotonic() + seconds
+        token = INBOUND.set(Inbound(deadline, request.traceparent))
         bad: AnsweredBadly | None = None
 
         async def attempt() -> Answer:
@@ -108,6 +121,8 @@ class Legacy:
                 raise
 
         guard = self._twice if request.repeatable else self._once
+        if streamed:
+            guard = self._streamed
         self._asking += 1
         try:
             return await guard(attempt)()
@@ -125,11 +140,22 @@ class Legacy:
         return self._asking + len(self._open)
 
     async def _attempt(self, request: Request) -> Answer:
+        if not isinstance(request.body, Sending):
+            return await self._exchanged(request, request.body or None)
+        try:
+            async with request.body.within(self._seconds):
+                return await self._exchanged(request, request.body.pieces())
+        except aiohttp.ClientError:
+            if request.body.failure is not None:
+                raise request.body.failure from None
+            raise
+
+    async def _exchanged(self, request: Request, body: Body) -> Answer:
         response = await self._opened().request(
             request.method,
             self._url(request.path),
             headers=request.headers,
-            data=request.body or None,
+            data=body,
             allow_redirects=False,
             skip_auto_headers=("user-agent", "accept", "accept-encoding", "content-type"),
         )

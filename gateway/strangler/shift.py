@@ -28,8 +28,9 @@ from gateway.strangler.book import Book
 from gateway.strangler.evidence import Evidence, Total
 from gateway.strangler.forwarding import SHADOW
 from gateway.strangler.forwarding import request as passed_on
-from gateway.strangler.legacy import Legacy, Request
+from gateway.strangler.legacy import WHOLE, Legacy, Request
 from gateway.strangler.route import Match, Route
+from gateway.strangler.sending import Sending
 from gateway.strangler.shadow import Outcome, ShadowExchange, Shadows, Watch
 from gateway.strangler.split import bucket, moved
 from gateway.watched import ClientGone
@@ -125,13 +126,11 @@ class Shift:
 
     async def _read_ahead(self, exchange: Exchange, new: Answering | None) -> bytes | None:
         """The body, where somebody beside the new side has to see it; None: left where it is."""
-        standing = self.standing
-        by_body = self.route.key is not None and self.route.key.source == "body"
+        moving = new is not None and 0 < self.standing.percent < 100
+        keyed = self.route.key is not None and self.route.key.source == "body"
         shadowed = self.shadows is not None and new in self.twins
-        if new is not None and standing.percent >= 100 and not shadowed:
+        if not (shadowed or (moving and keyed)):
             return None
-        if new is not None and standing.percent > 0 and not (by_body or shadowed):
-            return None  # read when it is known that the old side is asked
         body = await exchange.raw_body()
         exchange.unread(body)
         return body
@@ -156,14 +155,33 @@ class Shift:
     # -- asking
 
     async def _ask_legacy(self, exchange: Exchange, body: bytes | None) -> Answer:
-        if body is None:
+        if body is None and exchange.method in REPEATABLE:  # asked twice, it is sent twice
             body = await exchange.raw_body()
         compared = self.shadows is not None
+        if body is None:
+            pieces, arriving = await exchange.begun(WHOLE)
+            if arriving is not None:
+                return await self._send_on(exchange, Sending(pieces, arriving), plain=compared)
+            body = b"".join(pieces)
         request = self._request(exchange, body, plain=compared)
         async with exchange.watched():
             return await self._legacy.ask(request)
 
-    def _request(self, exchange: Exchange, body: bytes, *, plain: bool) -> Request:
+    async def _send_on(self, exchange: Exchange, sending: Sending, *, plain: bool) -> Answer:
+        """The answer to a body that is sent on while it arrives; it may come before its end."""
+        request = self._request(exchange, sending, plain=plain)
+        try:
+            async with exchange.watched(body_read=sending.read):
+                answer = await self._legacy.ask(request)
+        except Problem as error:
+            if await sending.rest():
+                error.headers = (*error.headers, ("connection", "close"))
+            raise
+        if isinstance(answer.body, bytes) and await sending.rest():
+            answer.headers.append((b"connection", b"close"))
+        return answer
+
+    def _request(self, exchange: Exchange, body: bytes | Sending, *, plain: bool) -> Request:
         # What HEAD leaves out, our own server leaves out.
         method = "GET" if exchange.method == "HEAD" else exchange.method
         query = f"?{exchange.query}" if exchange.query else ""

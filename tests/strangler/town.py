@@ -213,7 +213,11 @@ def document(url: str, *, system: dict[str, Any] | None = None, **route: Any) ->
                 "key": "header:X-Customer-Id",
                 **route,
             },
-            {"name": "rest", "legacy": "shop", "match": ["GET /v1/large", "POST /v1/vouchers"]},
+            {
+                "name": "rest",
+                "legacy": "shop",
+                "match": ["GET /v1/large", "POST /v1/vouchers", "PUT /v1/vouchers"],
+            },
         ],
     }
 
