@@ -1,19 +1,21 @@
 """
 Orders a second, end to end, on SQLite and on PostgreSQL: four service processes, durable commits.
 
-    scripts/bench_orders [--seconds 30] [--at-once 64] [--folder DIR] [--json]
+    scripts/bench_orders [--seconds 60] [--at-once 64] [--folder DIR] [--json]
 
 Each order is placed over gRPC and answered when it is CONFIRMED: stock reserved and sold, card
-charged, ten commits one after another in three databases.  The stands take turns in short blocks,
+charged, nine commits one after another in four databases.  The stands take turns in short blocks,
 so that a host that slows down slows all alike:
 
     disk      files, or a PostgreSQL's cluster, where --folder says
     memory    the same in /dev/shm, where a commit costs nothing: what is missing is commits' share
-    slow      SQLite's, and strace makes every fdatasync take SLOW_MILLISECONDS, as disks of clouds
-              do; left out where strace can't be had
+    slow      the same in /dev/shm, and strace makes every fdatasync take SLOW_MILLISECONDS, as
+              disks of clouds do, and counts them: that is what commits there were; left out where
+              strace can't be had
 
-An order costs CPU too, one at a time more than many at once.  What group commit is worth where
-nothing but commits costs is measured beside it: transactions alone, and sagas that ask nobody.
+An order costs CPU too, one at a time more than many at once: by process, PostgreSQL's together.
+What group commit is worth where nothing but commits costs is measured beside it: transactions
+alone, and sagas that ask nobody.
 """
 
 from __future__ import annotations
@@ -27,8 +29,7 @@ import statistics
 import subprocess
 import sys
 import time
-from asyncio.subprocess import Process
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,42 +72,47 @@ ORDER = Order(
 
 @dataclass(slots=True)
 class Kind:
-    """Where a stand's databases are, and what its services run under."""
+    """Where a stand's databases are, and what they or its services run under."""
 
     name: str
     parent: Path | None
     wrapper: Sequence[str] = ()
     server: Server | None = None
+    # Where the wrapper writes a line for each commit.
+    commits: Path | None = None
 
     def url(self, folder: Path, service: str) -> str:
         return self.server.new_database() if self.server else database(folder, service)
 
 
+@dataclass(frozen=True, slots=True)
+class Block:
+    """What some time of placing orders came to, by order: commits, and CPU in ms by process."""
+
+    rate: float
+    commits: float
+    cpu: Mapping[str, float]
+
+
 @dataclass(slots=True)
 class Stand:
-    """
-    A shop of its own processes.
+    """A shop of its own processes, and its blocks by how many orders were placed at once."""
 
-    By how many orders are placed at once: `rates` are orders a second, `costs` the CPU milliseconds
-    of the four services for one.
-    """
-
-    name: str
+    kind: Kind
     stub: Any
-    processes: list[Process]
-    rates: dict[int, list[float]] = field(default_factory=dict)
-    costs: dict[int, list[float]] = field(default_factory=dict)
+    processes: Mapping[str, int]
+    blocks: dict[int, list[Block]] = field(default_factory=dict)
     placed: int = 0
 
     async def block(self, at_once: int, seconds: float) -> None:
         """Place orders for so long, so many at once."""
-        began, used, placed = time.monotonic(), self._used(), 0
+        placed, used, commits, began = 0, self._used(), self._commits(), time.monotonic()
 
         async def customer() -> None:
             nonlocal placed
             while time.monotonic() - began < seconds:
                 self.placed += 1
-                key = f"{self.name}-{self.placed}"
+                key = f"{self.kind.name}-{self.placed}"
                 request = CreateOrderRequest(order=ORDER, request_id=key, wait=True)
                 order = await self.stub.CreateOrder(request, timeout=60.0)
                 if order.status != CONFIRMED:
@@ -114,16 +120,31 @@ class Stand:
                 placed += 1
 
         await asyncio.gather(*(customer() for _ in range(at_once)))
-        self.rates.setdefault(at_once, []).append(placed / (time.monotonic() - began))
-        self.costs.setdefault(at_once, []).append((self._used() - used) * 1000 / placed)
+        took = time.monotonic() - began
+        cpu = {name: (now - used[name]) / placed for name, now in self._used().items()}
+        block = Block(placed / took, (self._commits() - commits) / placed, cpu)
+        self.blocks.setdefault(at_once, []).append(block)
 
-    def _used(self) -> float:
-        """CPU seconds of the services so far."""
-        ticks = 0
-        for process in self.processes:
-            fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
-            ticks += int(fields[11]) + int(fields[12])
-        return ticks / os.sysconf("SC_CLK_TCK")
+    def _used(self) -> dict[str, float]:
+        """CPU milliseconds of each process so far, without what it runs under."""
+        services = {name: used(pid, self.kind.wrapper) for name, pid in self.processes.items()}
+        return {"customers": time.process_time() * 1000, **services}
+
+    def _commits(self) -> int:
+        if self.kind.commits is None:
+            return 0
+        return self.kind.commits.read_bytes().count(b"fdatasync(")
+
+
+def used(pid: int, wrapper: Sequence[str] = ()) -> float:
+    """CPU milliseconds of a process and those it has started; a wrapper's own are left out."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        tasks = [each.read_text() for each in Path(f"/proc/{pid}/task").glob("*/children")]
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0  # it has just ended
+    own = (int(fields[11]) + int(fields[12])) * 1000 / os.sysconf("SC_CLK_TCK")
+    return sum(used(int(child)) for child in " ".join(tasks).split()) + (0.0 if wrapper else own)
 
 
 @asynccontextmanager
@@ -133,17 +154,20 @@ async def stand(kind: Kind) -> AsyncIterator[Stand]:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="orders-", dir=kind.parent)))
         places = ports()
         url = listed(folder, places)
-        processes = []
+        processes = {}
         for service in SERVICES:
             environment = {"MESH_REGISTRY": url, "DATABASE_URL": kind.url(folder, service)}
-            process = serving(service, places[service], folder, environment, kind.wrapper)
-            processes.append(await stack.enter_async_context(process))
+            wrapper = () if kind.server else kind.wrapper
+            process = serving(service, places[service], folder, environment, wrapper)
+            processes[service] = (await stack.enter_async_context(process)).pid
+        if kind.server:
+            processes["postgresql"] = kind.server.pid
         registry = await stack.enter_async_context(discovery.connect(url))
         channel = await stack.enter_async_context(mesh.Channel("orders", ASK, registry=registry))
         await asyncio.wait_for(channel.channel_ready(), READY_SECONDS)
         await _stock(f"{HOST}:{places['inventory']}")
         books = await stack.enter_async_context(shop(registry))
-        yield Stand(kind.name, OrderServiceStub(channel), processes)
+        yield Stand(kind, OrderServiceStub(channel), processes)
         await _agrees(books)
 
 
@@ -170,8 +194,7 @@ async def measure(seconds: float, at_once: int, parent: Path | None) -> dict[str
             stands[kind.name] = await stack.enter_async_context(stand(kind))
         for each in stands.values():
             await each.block(at_once, BLOCK_SECONDS)
-            each.rates.clear()
-            each.costs.clear()
+            each.blocks.clear()
         ends = time.monotonic() + seconds
         while time.monotonic() < ends:
             for count in (1, at_once):
@@ -183,29 +206,41 @@ async def measure(seconds: float, at_once: int, parent: Path | None) -> dict[str
 @contextmanager
 def kinds(parent: Path | None) -> Iterator[list[Kind]]:
     """What there is to compare on this machine."""
-    roomy = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > MEMORY_BYTES
-    places = [("disk", parent), *([("memory", MEMORY)] if roomy else [])]
-    with ExitStack() as stack:
-        made = [Kind(f"sqlite {name}", place) for name, place in places]
-        if roomy and (wrapper := slowed()):
-            made.append(Kind("sqlite slow", MEMORY, wrapper))
+    places: list[tuple[str, Path | None]] = [("disk", parent)]
+    if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > MEMORY_BYTES:
+        places.append(("memory", MEMORY))
+        if parts.find("strace"):
+            places.append(("slow", MEMORY))
+    with TemporaryDirectory(prefix="commits-") as folder, ExitStack() as stack:
+        Path(folder).chmod(0o777)  # PostgreSQL may run as somebody else
+
+        def log(store: str, name: str) -> Path | None:
+            return Path(folder, store) if name == "slow" else None
+
+        made = []
+        for name, place in places:
+            commits = log("sqlite", name)
+            made.append(Kind(f"sqlite {name}", place, slowed(commits), commits=commits))
         try:
             for name, place in places:
-                server = stack.enter_context(cluster(place))
-                made.append(Kind(f"postgresql {name}", place, server=server))
+                commits = log("postgresql", name)
+                server = stack.enter_context(cluster(place, slowed(commits)))
+                made.append(Kind(f"postgresql {name}", place, server=server, commits=commits))
         except Unavailable as why:
             print(f"bench_orders: without PostgreSQL: {why}", file=sys.stderr)
         yield made
 
 
-def slowed() -> tuple[str, ...]:
-    """What makes each commit of a program take SLOW_MILLISECONDS longer; () without strace."""
+def slowed(log: Path | None) -> tuple[str, ...]:
+    """What makes the commits of a program take SLOW_MILLISECONDS, and writes a line for each."""
     strace = parts.find("strace")
-    if strace is None:
+    if log is None or strace is None:
         return ()
+    log.touch()
+    log.chmod(0o666)
     delay = f"inject=fdatasync:delay_enter={SLOW_MILLISECONDS * 1000}"
     tracing = ("-f", "-qq", "-I2", "--seccomp-bpf", "-e", "trace=fdatasync", "-e", delay)
-    return (str(strace), *tracing, "-o", os.devnull)
+    return (str(strace), *tracing, "-A", "-o", str(log))
 
 
 def alone(parent: Path | None, seconds: float, at_once: int) -> dict[str, Any]:
@@ -233,31 +268,39 @@ def alone(parent: Path | None, seconds: float, at_once: int) -> dict[str, Any]:
 
 
 def report(
-    stands: dict[str, Stand], at_once: int, by_themselves: dict[str, Any] | None = None
+    stands: Mapping[str, Mapping[int, Sequence[Block]]],
+    at_once: int,
+    by_themselves: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Print what was measured; the same as data."""
+    """Print what the stands' blocks came to; the same as data."""
     said: dict[str, Any] = {}
     head = f"{'one by one':>12} {f'{at_once} at once':>12} {'times as fast':>14}"
-    print(f"{'orders/s':20} {head} {'CPU ms an order':>16}")
-    for name, each in stands.items():
-        one, many = (statistics.median(each.rates[count]) for count in (1, at_once))
-        costs = [statistics.median(each.costs[count]) for count in (1, at_once)]
-        said[name] = {
-            "one_by_one": one,
-            "at_once": many,
-            "times": many / one,
-            "cpu_milliseconds": costs,
-        }
-        cpu = f"{costs[0]:.1f} -> {costs[1]:.1f}"
-        print(f"{name:20} {one:12.1f} {many:12.1f} {many / one:14.1f} {cpu:>16}")
+    print(f"{'orders/s':20} {head} {'commits an order':>20}")
+    for name, blocks in stands.items():
+        one, many = (
+            statistics.median(each.rate for each in blocks[count]) for count in (1, at_once)
+        )
+        found: dict[str, Any] = {"one_by_one": one, "at_once": many, "times": many / one}
+        said[name] = found
+        commits = [statistics.median(each.commits for each in blocks[n]) for n in (1, at_once)]
+        counted = ""
+        if all(commits):
+            found["commits"] = commits
+            counted = f"{commits[0]:.2f} -> {commits[1]:.2f}"
+        print(f"{name:20} {one:12.1f} {many:12.1f} {many / one:14.1f} {counted:>20}")
     for name, found in said.items():
-        database_, _, kind = name.partition(" ")
-        memory = said.get(f"{database_} memory")
+        store, _, kind = name.partition(" ")
+        memory = said.get(f"{store} memory")
         if memory is None or kind == "memory":
             continue
         shares = [max(0.0, 1 - found[key] / memory[key]) for key in ("one_by_one", "at_once")]
         found["share_of_commits"] = shares
         print(f"share of commits, {name}: {shares[0]:.0%} and {shares[1]:.0%}")
+    for name, blocks in stands.items():
+        cpu = said[name]["cpu_milliseconds"] = [_by_process(blocks[n]) for n in (1, at_once)]
+        each = ", ".join(f"{who} {cpu[0][who]:.1f} -> {cpu[1][who]:.1f}" for who in cpu[0])
+        total = " -> ".join(f"{sum(costs.values()):.1f}" for costs in cpu)
+        print(f"CPU ms an order, {name}: {total} ({each})")
     for name, works in (by_themselves or {}).items():
         for work, rates in works.items():
             one, many = rates["one_by_one"], rates["at_once"]
@@ -268,9 +311,14 @@ def report(
     return said
 
 
+def _by_process(blocks: Sequence[Block]) -> dict[str, float]:
+    names = blocks[0].cpu
+    return {name: statistics.median(each.cpu[name] for each in blocks) for name in names}
+
+
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="scripts/bench_orders", description="Orders a second.")
-    parser.add_argument("--seconds", type=float, default=30.0, help="of measuring")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of measuring")
     parser.add_argument("--at-once", type=int, default=64, help="customers, in the second half")
     parser.add_argument("--folder", type=Path, help="where the files are; else with the system's")
     parser.add_argument("--json", action="store_true", help="print the findings as JSON at the end")
@@ -281,7 +329,8 @@ def main(arguments: list[str]) -> int:
     except (OSError, RuntimeError, subprocess.SubprocessError, grpc.aio.AioRpcError) as why:
         print(f"bench_orders: {why}", file=sys.stderr)
         return 1
-    said = report(stands, asked.at_once, by_themselves)
+    blocks = {name: each.blocks for name, each in stands.items()}
+    said = report(blocks, asked.at_once, by_themselves)
     if asked.json:
         print(json.dumps(said, indent=2))
     return 0

@@ -28,7 +28,7 @@ async def transactions(database: Database, seconds: float, at_once: int) -> Rate
     await database.migrate("bench", [f"create table note (place {COUNTED}, text text not null)"])
 
     async def insert(tx: Transaction) -> None:
-        await tx.execute("insert into note (text) values ($1)", "x" * 100)
+        tx.post("insert into note (text) values ($1)", "x" * 100)
 
     return await _measure(database, seconds, at_once, lambda: database.transaction(insert))
 

@@ -10,8 +10,8 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -27,19 +27,35 @@ class Unavailable(Exception):
 class Server:
     """One cluster in a directory of its own, on a loopback port and a socket in that directory."""
 
-    def __init__(self, directory: Path, binaries: Path, account: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        binaries: Path,
+        account: dict[str, Any],
+        wrapper: Sequence[str] = (),
+    ) -> None:
         self.directory = directory
+        self._wrapper = tuple(wrapper)
         self._binaries = binaries
         self._account = account
         self._numbers = count(1)
         self.port = free_port()
         self._process: subprocess.Popen[Any] | None = None
 
+    @property
+    def pid(self) -> int:
+        """The process that all others of the server are children of."""
+        return int((self._data / "postmaster.pid").read_text().splitlines()[0])
+
+    @property
+    def _data(self) -> Path:
+        return self.directory / "data"
+
     def make(self) -> None:
         """Make the cluster."""
         initdb = [str(self._binaries / "initdb"), "--auth=trust", "--username=mesh", "--no-sync"]
         made = subprocess.run(
-            [*initdb, "--encoding=UTF8", "--locale=C", f"--pgdata={self.directory / 'data'}"],
+            [*initdb, "--encoding=UTF8", "--locale=C", f"--pgdata={self._data}"],
             capture_output=True,
             text=True,
             timeout=START_SECONDS,
@@ -60,7 +76,9 @@ class Server:
             "shared_buffers": "32MB",
             "autovacuum_naptime": "10s",
         }
-        program = [str(self._binaries / "postgres"), f"-D{self.directory / 'data'}"]
+        program = [str(self._binaries / "postgres"), f"-D{self._data}"]
+        if self._wrapper:  # with which it ends, as the wrapper ends with us
+            program = [*self._wrapper, "setpriv", "--pdeathsig=INT", *program]
         with (self.directory / "log").open("ab") as log:
             process: subprocess.Popen[Any] = subprocess.Popen(
                 [*program, *(f"-c{name}={value}" for name, value in settings.items())],
@@ -83,7 +101,8 @@ class Server:
         """Stop the server: SIGINT is a fast shutdown, SIGQUIT a crash."""
         process, self._process = self._process, None
         if process is not None:
-            process.send_signal(how)
+            with suppress(OSError):  # it has just ended by itself
+                os.kill(self.pid, how)
             try:
                 process.wait(START_SECONDS)
             except subprocess.TimeoutExpired:
@@ -118,14 +137,15 @@ class Server:
 
 
 @contextmanager
-def cluster(parent: Path | None = None) -> Iterator[Server]:
+def cluster(parent: Path | None = None, wrapper: Sequence[str] = ()) -> Iterator[Server]:
     """A server whose cluster is in a new folder there; raises Unavailable."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
     if not found:
         raise Unavailable("there is no server under /usr/lib/postgresql")
     with tempfile.TemporaryDirectory(prefix="mesh-postgres-", dir=parent) as directory:
         try:
-            server = Server(Path(directory), found[-1].parent, _account(Path(directory)))
+            account = _account(Path(directory))
+            server = Server(Path(directory), found[-1].parent, account, wrapper)
             server.make()
             server.start()
         except (OSError, subprocess.SubprocessError) as why:

@@ -49,6 +49,28 @@ async def test_sagas_that_run_together_share_commits(sqlite: SqliteDatabase, til
     assert commits <= works / 8
 
 
+async def test_sagas_at_once_take_an_eighth_of_the_commits(database: Database, till: Till) -> None:
+    async with running(database, till.saga(), limit=64) as runner:
+
+        async def commits(name: str, sagas: int, at_once: int) -> float:
+            before, left = database.commits, iter(range(sagas))
+
+            async def see_through() -> None:
+                for number in left:
+                    saga_id = f"{name}-{number}"
+                    await start(database, runner, saga_id)
+                    await until(database, runner, "completed", saga_id=saga_id)
+
+            await asyncio.gather(*(see_through() for _ in range(at_once)))
+            return (database.commits - before) / sagas
+
+        alone = await commits("alone", 8, 1)
+        together = await commits("together", 256, 64)
+    # One begins it and announces its first call; then one for each of three calls.
+    assert 4.0 <= alone <= 4.5
+    assert together <= alone / 8
+
+
 async def test_runners_share_a_database_and_each_saga_is_run_by_one(
     database: Database, till: Till
 ) -> None:

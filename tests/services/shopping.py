@@ -19,7 +19,7 @@ from shop.payments.v1 import PaymentServiceStub
 import discovery
 import mesh
 from mesh.status import from_error
-from mesh.store import connect
+from mesh.store import Database, connect
 from services.access import OPEN, Access
 from services.bus import MakeBus
 from services.inventory.domain import Money as Price
@@ -72,6 +72,12 @@ class Shop:
     addresses: dict[str, str] = field(default_factory=dict)
     sort: str = "sqlite"
     databases: dict[str, str] = field(default_factory=dict)
+    opened: list[Database] = field(default_factory=list)
+
+    @property
+    def commits(self) -> int:
+        """How many commits all instances have made so far."""
+        return sum(each.commits for each in self.opened)
 
     async def rows(self, service: str, sql: str) -> list[tuple]:
         """What a service's database says, read past the service."""
@@ -85,9 +91,16 @@ class Shop:
         return self.databases[service]
 
     @asynccontextmanager
+    async def database(self, service: str) -> AsyncIterator[Database]:
+        """The database of an instance."""
+        async with connect(self.url(service)) as database:
+            self.opened.append(database)
+            yield database
+
+    @asynccontextmanager
     async def inventory(self) -> AsyncIterator[InventoryServiceStub]:
         async with (
-            connect(self.url("inventory")) as database,
+            self.database("inventory") as database,
             inventory(
                 database,
                 self.registry,
@@ -105,7 +118,7 @@ class Shop:
     @asynccontextmanager
     async def payments(self) -> AsyncIterator[PaymentServiceStub]:
         async with (
-            connect(self.url("payments")) as database,
+            self.database("payments") as database,
             payments(
                 database, self.registry, slow_card=self.slow_card, access=self.access, bus=self.bus
             ) as server,
@@ -121,7 +134,7 @@ class Shop:
     ) -> AsyncIterator[OrderServiceStub]:
         """An instance of orders; with a trap its calls to the others go past the mesh, into it."""
         async with (
-            connect(self.url("orders")) as database,
+            self.database("orders") as database,
             self.channel("inventory", trap) as stock,
             self.channel("payments", trap) as till,
             orders(
@@ -150,7 +163,7 @@ class Shop:
     @asynccontextmanager
     async def notifications(self) -> AsyncIterator[NotificationServiceStub]:
         async with (
-            connect(self.url("notifications")) as database,
+            self.database("notifications") as database,
             mesh.Channel("orders", FEED, registry=self.registry) as feed,
             notifications(
                 database, feed, self.registry, access=self.access, bus=self.bus

@@ -1,20 +1,18 @@
 """What scripts/bench_orders says of what it measured."""
 
-from scripts.bench_orders import Stand, report
+from scripts.bench_orders import Block, report
 
 
-def stand(name: str, one: float, many: float) -> Stand:
-    return Stand(name, None, [], rates={1: [one], 64: [many]}, costs={1: [30.0], 64: [10.0]})
+def blocks(one: float, many: float, commits: tuple[float, float] = (0.0, 0.0)) -> dict:
+    cpu = {"orders": 20.0, "postgresql": 10.0}, {"orders": 7.0, "postgresql": 3.0}
+    return {1: [Block(one, commits[0], cpu[0])], 64: [Block(many, commits[1], cpu[1])]}
 
 
 def test_the_report_compares_the_stands_and_says_what_commits_take(capsys) -> None:
     stands = {
-        each.name: each
-        for each in (
-            stand("sqlite disk", 30.0, 90.0),
-            stand("sqlite memory", 40.0, 100.0),
-            stand("postgresql disk", 10.0, 80.0),
-        )
+        "sqlite disk": blocks(30.0, 90.0),
+        "sqlite memory": blocks(40.0, 100.0),
+        "postgresql slow": blocks(10.0, 80.0, (9.0, 2.0)),
     }
     alone = {
         "sqlite disk": {
@@ -29,9 +27,17 @@ def test_the_report_compares_the_stands_and_says_what_commits_take(capsys) -> No
 
     printed = capsys.readouterr().out
     assert said["sqlite disk"]["times"] == 3.0
-    assert said["sqlite disk"]["cpu_milliseconds"] == [30.0, 10.0]
     assert [round(share, 3) for share in said["sqlite disk"]["share_of_commits"]] == [0.25, 0.1]
     assert "share of commits, sqlite disk: 25% and 10%" in printed
+    assert said["sqlite disk"]["cpu_milliseconds"][1] == {"orders": 7.0, "postgresql": 3.0}
+    assert (
+        "CPU ms an order, sqlite disk: 30.0 -> 10.0 (orders 20.0 -> 7.0, postgresql 10.0 -> 3.0)"
+        in printed
+    )
     assert "15.0 times; 4.00 -> 0.100 commits each" in printed
-    # Without its own stand in memory nothing is known of its commits.
-    assert "share_of_commits" not in said["postgresql disk"]
+    # Commits are counted where strace sees them.
+    assert said["postgresql slow"]["commits"] == [9.0, 2.0]
+    assert "9.00 -> 2.00" in printed
+    assert "commits" not in said["sqlite disk"]
+    # Without its own stand in memory nothing is known of its commits' share.
+    assert "share_of_commits" not in said["postgresql slow"]
