@@ -191,31 +191,55 @@ SLOW: dict[str, tuple[bytes, bytes]] = {
 async def test_clients_that_are_slow_to_ask_are_closed_within_ten_seconds(shop: Any) -> None:
     """All of them at once, and one that is not slow beside them."""
     port = int(shop.url.rsplit(":", 1)[1])
+    clock = LoopClock()
+    ticking = asyncio.ensure_future(clock.run())
     closing = {
-        name: asyncio.ensure_future(_closed(port, first, drip))
+        name: asyncio.ensure_future(_closed(port, first, drip, clock))
         for name, (first, drip) in SLOW.items()
     }
-    while not all(task.done() for task in closing.values()):
-        assert (await shop.ask("GET", "/v1/orders/o-1"))[0] == 200
-        await asyncio.sleep(0.2)
+    try:
+        async with asyncio.timeout(120):
+            while not all(task.done() for task in closing.values()):
+                assert (await shop.ask("GET", "/v1/orders/o-1"))[0] == 200
+                await asyncio.sleep(0.2)
+    finally:
+        for task in (ticking, *closing.values()):
+            task.cancel()
     took = {name: task.result() for name, task in closing.items()}
 
-    assert {name: seconds for name, seconds in took.items() if seconds > 15.0} == {}
+    assert {name: seconds for name, seconds in took.items() if seconds > 13.0} == {}
 
 
-async def _closed(port: int, first: bytes, drip: bytes) -> float:
-    """How many seconds until such a client is closed; at most 20."""
-    loop = asyncio.get_running_loop()
+class LoopClock:
+    """
+    Seconds that the event loop has lived through: they pass as slowly as it is served.
+
+    On a machine that is busy elsewhere, whoever is closed is so when the loop comes to it: what the
+    loop had no time for is not the gateway's.  It never runs ahead of the clock on the wall.
+    """
+
+    TICK = 0.1
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    async def run(self) -> None:
+        while True:
+            await asyncio.sleep(self.TICK)
+            self.now += self.TICK
+
+
+async def _closed(port: int, first: bytes, drip: bytes, clock: LoopClock) -> float:
+    """How many of the loop's seconds it takes until such a client is closed."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    began = loop.time()
+    began = clock.now
     writer.write(first)
     dripping = asyncio.ensure_future(_drip(writer, drip))
     try:
-        with contextlib.suppress(ConnectionError, TimeoutError):
-            async with asyncio.timeout(20):
-                while await reader.read(4096):
-                    pass
-        return loop.time() - began
+        with contextlib.suppress(ConnectionError):
+            while await reader.read(4096):
+                pass
+        return clock.now - began
     finally:
         dripping.cancel()
         writer.close()
