@@ -9,7 +9,8 @@ Kill each service with -9 at its Nth write-like system call, start it again, and
 
 After each point money and stock must be conserved, the order finished within 30 s, every event
 told and every compensation done exactly once.  One line for each point that failed, then a table.
-Exit 0 when all held, 1 when one did not, 2 where strace can't be had or used.
+Exit 0 when all held, 1 when one did not, 2 where strace can't be had or used, 130 after Ctrl-C: a
+log goes on from there.
 """
 
 from __future__ import annotations
@@ -120,6 +121,8 @@ def main(arguments: list[str]) -> int:
                 asked.seconds,
             )
         )
+    except KeyboardInterrupt:
+        return 130
     except (parts.Unavailable, RuntimeError) as why:
         print(f"crash: {' '.join(str(why).split())}", file=sys.stderr)
         return 2

@@ -1,6 +1,9 @@
 """A sample of the crash matrix: killed with -9 at a write, started again, and audited."""
 
+import asyncio
 import logging
+import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,8 +18,16 @@ from scripts.crashing.nursery import Nursery
 from scripts.crashing.point import Point, Result, Unreached, run
 from scripts.crashing.tale import misled
 from scripts.crashing.victim import Kill, counts
+from scripts.environment import ROOT
 
 SIZE = 100
+# Where the tests run in the background, what they start would not hear the signal.
+INTERRUPTIBLE = """
+import signal, sys
+from scripts.crash import main
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.exit(main(sys.argv[1:]))
+"""
 
 
 def table_of(*kills: tuple[str, int]) -> tuple[Kill, ...]:
@@ -129,6 +140,24 @@ async def test_each_service_may_be_killed_in_the_middle_of_an_order(story, strac
     assert [f"{each.point}: {each.wrong}" for each in results if each.wrong] == []
     # A life may make a few calls less than those that were counted.
     assert sum(result.reached for result in results) >= 10
+
+
+@pytest.mark.usefixtures("strace")
+async def test_a_sitting_that_is_interrupted_ends_at_once_and_leaves_its_log(tmp_path):
+    log = tmp_path / "log"
+    Log(log).plan(
+        [Point("bought", "payments", table_of(("pwrite64", nth))) for nth in range(1, 100)]
+    )
+    sitting = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-c", INTERRUPTIBLE, f"--log={log}"), cwd=ROOT
+    )
+    async with asyncio.timeout(60):
+        while not Log(log).results:
+            await asyncio.sleep(0.05)
+        sitting.send_signal(signal.SIGINT)
+        assert await sitting.wait() == 130
+
+    assert 0 < len(Log(log).left) < 99
 
 
 async def test_a_point_without_a_kill_is_a_story_told_in_peace(strace):
