@@ -29,8 +29,8 @@ from mesh.store.worker import Job
 _BEGIN = "begin isolation level repeatable read"
 # First statements remembered.
 _REMEMBERED = 512
-# Works that go out together.
-_TOGETHER = 32
+# Works that go out together: one that takes long keeps no more than these waiting.
+_TOGETHER = 8
 
 
 class Reader:

@@ -92,7 +92,9 @@ def _rows(result: pq.abc.PGresult) -> list[Row]:
     if not result.ntuples:
         return []
     fields = range(result.nfields)
-    columns = {(result.fname(each) or b"").decode(): each for each in reversed(fields)}
+    columns: dict[str, int] = {}
+    for each in fields:
+        columns.setdefault((result.fname(each) or b"").decode(), each)
     readers = [_READERS.get(result.ftype(each), _text) for each in fields]
     value = result.get_value
     rows: list[Row] = []

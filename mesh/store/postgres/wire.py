@@ -145,8 +145,10 @@ class Wire:
                 self._heard(notification.be_pid)
         while self._end and not self._end.done() and not pg.is_busy():
             result = pg.get_result()
-            if result is None:
-                continue  # between the answers of two statements
+            if result is None:  # between the answers of two statements, or for ever
+                if pg.status != pq.ConnStatus.OK:
+                    self._lose(Away(self._name, "the connection was lost"))
+                continue
             if result.status == _SYNC:
                 self._end.set_result(None)
             else:
