@@ -249,8 +249,8 @@ class Exchange:
         """
         Return once the client has left.
 
-        There is one such look for the whole request: granian takes the client of a receive that
-        was cancelled for gone, and would say so to the next.
+        There is one such look for the whole request: a server may take the client of a receive that
+        was cancelled for gone.
         """
         if body_read is not None:
             await body_read.wait()

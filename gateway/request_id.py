@@ -3,8 +3,7 @@ One id for a request, wherever it is seen: X-Request-Id.
 
     the client sent one to be trusted  -> that one      none, or another -> a new one, a UUIDv4
     the service, an old service, each branch of a page  <- it, as x-request-id
-    the client                                          <- it, in every answer but a WebSocket's
-                                                           101, where granian takes no headers
+    the client                                          <- it, in every answer
     the gateway's log                                   <- it, in every line about the request
 
 To be trusted is to be given once, as 1 to 128 of the characters that mean nothing to a log, a URL

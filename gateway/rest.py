@@ -148,5 +148,8 @@ class Served:
             "this method talks both ways: open it as a WebSocket",
             reason="UPGRADE_REQUIRED",
             http=426,
-            headers=[("upgrade", "websocket"), ("connection", "upgrade")],
+            headers=[
+                *(("upgrade", "websocket"), ("connection", "upgrade")),
+                ("sec-websocket-version", "13"),
+            ],
         )

@@ -30,7 +30,8 @@ from gateway.cors import Cors
 from gateway.discover import TAG, Following
 from gateway.exchange import Answer
 from gateway.guard import Guard
-from gateway.listen import ListenError, listen, serve_http, url_of
+from gateway.http1.server import Server, serve_http
+from gateway.listen import ListenError, listen, url_of
 from gateway.metrics import GatewayMetrics, up
 from gateway.peers import Peers
 from gateway.settings import Limits
@@ -164,10 +165,16 @@ class Gateway:
             if inherits:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._learnt.wait(), LEARN_SECONDS)
-            stack.push_async_callback(self._drain)
             limits = self.limits
-            http = serve_http(self.app, listening, limits.connections, limits.write_seconds)
-            await stack.enter_async_context(http)
+            http = serve_http(
+                self.app,
+                listening,
+                limits.connections,
+                unread_seconds=limits.write_seconds,
+                message_bytes=limits.body_bytes,
+            )
+            server = await stack.enter_async_context(http)
+            stack.push_async_callback(self._drain, server)
             yield url_of(host, listening)
 
     @asynccontextmanager
@@ -226,8 +233,9 @@ class Gateway:
         told = [each["strangler"] for each in (await self._peers.ask()).values() if each]
         return shown(operating.report(self._strangler, told))
 
-    async def _drain(self) -> None:
-        """Nobody connects any more; let what is being served end."""
+    async def _drain(self, server: Server) -> None:
+        """Let nobody connect any more, and what is being served end."""
+        await server.leave()
         try:
             async with asyncio.timeout(self.limits.drain_seconds):
                 await self.app.idle.wait()

@@ -21,6 +21,7 @@ from gateway.body import Receive
 from gateway.exchange import Exchange, Send
 from gateway.invalid import Invalid
 from gateway.jsontext import dumps, loads
+from gateway.request_id import HEADER
 from gateway.rest import Served
 from gateway.status import Problem, from_invalid, problem
 from gateway.watched import ClientGone
@@ -61,7 +62,7 @@ async def talk(exchange: Exchange, entry: Served, receive: Receive, send: Send) 
     """Accept, then carry messages both ways until one side has ended."""
     entry.binder.no_query(exchange.query)
     metadata, timeout = exchange.metadata(), exchange.timeout(None)
-    await send({"type": "websocket.accept"})
+    await send({"type": "websocket.accept", "headers": [(HEADER, exchange.request_id)]})
     heard = _Heard(exchange, entry, receive)
     call = entry.call(heard.messages(), timeout=timeout, metadata=metadata)
     saying = asyncio.ensure_future(_say(entry, call, send))
@@ -82,7 +83,7 @@ async def talk(exchange: Exchange, entry: Served, receive: Receive, send: Send) 
         except Exception:  # it is a socket by now: a bug is a close frame
             log.exception("%s failed", entry.name)
             ended = Closed(STATUS + Code.INTERNAL, "the gateway failed")
-        hearing.cancel()  # granian closes no socket while somebody waits to receive from it
+        hearing.cancel()
         await asyncio.wait([hearing])
         await send({"type": "websocket.close", "code": ended.code, "reason": ended.reason})
     finally:

@@ -293,7 +293,7 @@ async def test_the_newest_is_what_the_versions_in_the_registry_say_not_who_was_l
 
 def test_versions_are_ranked_as_semver_has_it() -> None:
     rising = ["", "1.9", "1.10.0", "2.0.0-rc.2", "2.0.0-rc.10", "2.0.0-rc.x", "v2.0.0", "2.0.1+7"]
-    assert sorted(rising[::-1], key=rank) == rising
+    assert sorted([*rising[4:], *rising[:4]], key=rank) == rising
     assert rank("v2.0.0+a") == rank("2.0.0")
 
 
