@@ -313,7 +313,8 @@ class Connection:
             self.sending.go_on()
 
     def _drop(self, stream: Stream) -> bool:
-        stream.unsent = None
+        if stream.unsent is not None:
+            self.sending.drop(stream)
         return self.streams.pop(stream.number, None) is not None
 
     def _refuse(self, stream: Stream, code: Code, details: str) -> None:

@@ -10,7 +10,7 @@ Pure.  Bytes leave by `write`; a call that cannot be sent is given back by `refu
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable
 
 from mesh.errors import Code
@@ -39,14 +39,15 @@ class Sending:
         # Whether new calls are taken, and whether the socket takes no bytes for now.
         self.open = False
         self.paused = False
-        self.waiting: dict[Stream, tuple[bytes, bytes]] = {}
+        # OrderedDict: of a plain dict, taking the first again and again costs its whole length.
+        self.waiting: OrderedDict[Stream, tuple[bytes, bytes]] = OrderedDict()
         self.next = 1
         self._streams = streams
         self._write = write
         self._refuse = refuse
         # The connection has had all the streams that it can have.
         self._used_up = used_up
-        self._sending: deque[Stream] = deque()
+        self._sending: OrderedDict[Stream, None] = OrderedDict()
         # What the server allows.
         self._window = self._first_window = frames.FIRST_WINDOW
         self._largest_frame = frames.FIRST_FRAME_SIZE
@@ -92,19 +93,18 @@ class Sending:
         """Begin what waits, and send on what has begun, as far as the server and the socket let."""
         waiting = self.waiting
         while waiting and self.open and not self.paused and len(self._streams) < self._most_streams:
-            stream = next(iter(waiting))
-            block, message = waiting.pop(stream)
+            stream, (block, message) = waiting.popitem(last=False)
             number = self._begin(stream)
             self._write(frames.header_frames(number, block, self._largest_frame))
             stream.unsent, stream.window = memoryview(message), self._first_window
-            self._sending.append(stream)
+            self._sending[stream] = None
         sending = self._sending
         while sending and self._window > 0 and not self.paused:
-            stream = sending.popleft()
+            stream, _ = sending.popitem(last=False)
             unsent = stream.unsent
             size = min(self._largest_frame, self._window, stream.window)
             if unsent is None or size <= 0:
-                continue  # it has ended; or WINDOW_UPDATE puts it back
+                continue  # WINDOW_UPDATE puts it back
             part, rest = unsent[:size], unsent[size:]
             self._window -= len(part)
             stream.window -= len(part)
@@ -112,7 +112,7 @@ class Sending:
             self._write(frames.frame(frames.DATA, flags, stream.number, bytes(part)))
             stream.unsent = rest or None
             if rest:
-                sending.append(stream)
+                sending[stream] = None
 
     def _begin(self, stream: Stream) -> int:
         number = stream.number = self.next
@@ -126,8 +126,13 @@ class Sending:
     def shut(self) -> list[Stream]:
         """Take no call any more; those that wait, which never left, are given back."""
         self.open = False
-        waiting, self.waiting = list(self.waiting), {}
+        waiting, self.waiting = list(self.waiting), OrderedDict()
         return waiting
+
+    def drop(self, stream: Stream) -> None:
+        """A call has ended: nothing more of it is sent."""
+        stream.unsent = None
+        self._sending.pop(stream, None)
 
     # -- what the server allows
 
@@ -154,8 +159,7 @@ class Sending:
 
     def widen(self, stream: Stream, more: int) -> bool:
         """The server takes more of a call; whether that can be."""
-        stuck = stream.window <= 0
         stream.window += more
-        if stuck and stream.window > 0 and stream not in self._sending:
-            self._sending.append(stream)
+        if stream.window > 0:
+            self._sending.setdefault(stream)
         return stream.window <= frames.LARGEST_WINDOW
