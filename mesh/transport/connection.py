@@ -68,7 +68,7 @@ class Connection:
             frames.settings(greeting),
             frames.frame(frames.WINDOW_UPDATE, 0, 0, more),
         ]
-        incoming = Incoming(self._taken(), largest_block=2 * largest_headers)
+        incoming = Incoming(self._taken(), largest_block=largest_headers)
         # Take what the peer sent; ProtocolError when it is not HTTP/2 as it should be.
         self.receive: Callable[[bytes], None] = incoming.receive
         self._greeted = False
@@ -191,6 +191,10 @@ class Connection:
         if fields is None:
             why = f"more than {self._largest_headers} bytes of metadata"
             fault = (Code.RESOURCE_EXHAUSTED, why, ErrorCode.CANCEL)
+        elif fields.malformed or (fields.http and stream.first is not None):
+            # "Clients MUST NOT accept a malformed response" - RFC 9113, 8.1.1
+            why = f"malformed headers: {fields.malformed or f':status {fields.http} in trailers'}"
+            fault = (Code.INTERNAL, why[:256], ErrorCode.PROTOCOL_ERROR)
         elif flags & frames.END_STREAM:
             self._finish(stream, *stream.outcome(fields, self._largest_reply))
         elif stream.first is not None:

@@ -30,7 +30,7 @@ Pairs = tuple[tuple[str, str | bytes], ...]
 _NAME = re.compile(r"[0-9a-z_.-]+")
 _VALUE = re.compile(rb"[\x20-\x7e]*")
 BINARY = "-bin"
-# Said by the call itself; what a caller says under these names goes nowhere, as in grpcio.
+# Said by the call itself; what a caller says under these names goes nowhere.
 _RESERVED = frozenset(
     {
         *("te", "content-type", "user-agent", "grpc-timeout", "grpc-encoding"),
@@ -43,6 +43,12 @@ _HIDDEN = frozenset(
         *("content-type", "content-length", "grpc-encoding", "grpc-accept-encoding"),
         *("grpc-status", "grpc-message", "te"),
     }
+)
+# A response with one of these is malformed - RFC 9113, 8.2.1 and 8.2.2
+_WRONG_NAME = re.compile(rb"[\x00-\x20A-Z\x7f-\xff]")
+_WRONG_VALUE = re.compile(rb"[\0\r\n]")
+_OF_HTTP_1 = frozenset(
+    {"connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"}
 )
 _MOST_REMEMBERED = 512
 _LONGEST_REMEMBERED = 512
@@ -152,8 +158,8 @@ class MetadataWriter:
 
 def _bytes(name: str, value: str | bytes) -> bytes:
     if name.endswith(BINARY):
-        if isinstance(value, str):
-            value = value.encode()
+        if not isinstance(value, bytes):
+            raise TypeError(f"metadata was invalid: {name}={value!r} is not bytes")
         # "Implementations MUST accept padded and un-padded values and should emit un-padded
         # values" - gRPC over HTTP2
         return base64.b64encode(value).rstrip(b"=")
@@ -178,12 +184,15 @@ class Fields(NamedTuple):
     # grpc-encoding; "" says identity.
     encoding: str
     metadata: Pairs
+    # What in them no server may send; "" where all is well.
+    malformed: str
 
 
 class FieldsReader:
     """Reads the blocks of responses, of at most `largest` bytes as RFC 9113 counts them."""
 
     def __init__(self, largest: int) -> None:
+        self._largest = largest
         self._decoder = Decoder(max_header_list_size=largest)
         # Both, because a server that never uses the table need not say that it does not.
         self._decoder.header_table_size = 0
@@ -194,6 +203,8 @@ class FieldsReader:
         """The fields; None when they are more than may be; ProtocolError when they are none."""
         found = self._known.get(block)
         if found is None:
+            if len(block) > self._largest:
+                return None  # decoded it would be longer, and it may have been cut
             try:
                 decoded = self._decoder.decode(block, raw=True)
             except OversizedHeaderListError:
@@ -209,12 +220,23 @@ class FieldsReader:
 
 
 def _fields(decoded: Iterable[tuple[bytes, bytes]]) -> Fields:
-    http = message = encoding = ""
+    http = message = encoding = malformed = ""
     foreign = "no content-type"
     status: int | None = None
     metadata: list[tuple[str, str | bytes]] = []
+    first = True
     for raw, value in decoded:
         name = raw.decode("latin-1")
+        if (
+            _WRONG_NAME.search(raw)
+            or _WRONG_VALUE.search(value)
+            or name in _OF_HTTP_1
+            # "All pseudo-header fields MUST appear [...] before all regular field lines" - RFC 9113
+            # 8.3; a response has this one, once.
+            or (name.startswith(":") and not (first and name == ":status"))
+        ):
+            malformed = malformed or f"{name}: {value.decode('latin-1')}"
+        first = False
         if name == ":status":
             http = value.decode("latin-1")
         elif name == "grpc-status":
@@ -234,7 +256,7 @@ def _fields(decoded: Iterable[tuple[bytes, bytes]]) -> Fields:
             metadata += [(name, part) for part in _unpacked(value)]
         else:
             metadata.append((name, _decoded(value)))
-    return Fields(http, foreign, status, message, encoding, tuple(metadata))
+    return Fields(http, foreign, status, message, encoding, tuple(metadata), malformed)
 
 
 def _code(value: bytes) -> int:

@@ -24,7 +24,12 @@ Take = Callable[[int, int, bytes], None]
 
 
 class Incoming:
-    """Hands each frame to who takes its type; a header block has at most `largest_block` bytes."""
+    """
+    Hands each frame to who takes its type.
+
+    Of a header block that is longer than `largest_block` bytes comes only so much that who reads
+    it sees that it is: it is wrong for its call, and no other call's concern.
+    """
 
     def __init__(self, taken: Mapping[int, Take], *, largest_block: int) -> None:
         self._taken = {**taken, frames.CONTINUATION: self._continuation}
@@ -33,8 +38,9 @@ class Incoming:
         self._largest_block = largest_block
         self._rest = b""
         self._greeted = False
-        # A header block that is not whole: its stream, flags and pieces.
-        self._block: tuple[int, int, list[bytes]] | None = None
+        # A header block that is not whole: its stream, flags and bytes; in how many pieces.
+        self._block: tuple[int, int, bytearray] | None = None
+        self._pieces = 0
 
     def receive(self, data: bytes) -> None:
         """Take what the peer sent."""
@@ -83,15 +89,18 @@ class Incoming:
         if flags & frames.END_HEADERS:
             self._headers(flags, number, payload)
         else:
-            self._block = (number, flags, [payload])
+            self._block = (number, flags, bytearray(payload))
+            self._pieces = 1
 
     def _continuation(self, flags: int, number: int, payload: bytes) -> None:
         if self._block is None:
             raise ProtocolError(ErrorCode.PROTOCOL_ERROR, f"CONTINUATION on stream {number}")
-        _, first, pieces = self._block
-        pieces.append(payload)
-        if len(pieces) > MOST_PIECES or sum(map(len, pieces)) > self._largest_block:
+        _, first, block = self._block
+        self._pieces += 1
+        if self._pieces > MOST_PIECES:
             raise ProtocolError(ErrorCode.ENHANCE_YOUR_CALM, "a header block without end")
+        if len(block) <= self._largest_block:
+            block += payload
         if flags & frames.END_HEADERS:
             self._block = None
-            self._headers(first, number, b"".join(pieces))
+            self._headers(first, number, bytes(block))

@@ -16,8 +16,8 @@ import zlib
 PREFIX = struct.Struct(">BI")
 IDENTITY, GZIP, DEFLATE = "identity", "gzip", "deflate"
 ENCODINGS = "identity, deflate, gzip"
-# zlib's word for "either of gzip and zlib, by its header".
-_EITHER = 32 + zlib.MAX_WBITS
+# zlib's words for the two formats.
+_WBITS = {GZIP: 16 + zlib.MAX_WBITS, DEFLATE: zlib.MAX_WBITS}
 
 
 class MessageError(Exception):
@@ -39,11 +39,11 @@ def pack(message: bytes, encoding: str = "") -> bytes:
 
 def unpack(message: bytes, encoding: str, largest: int) -> bytes:
     """A message that came compressed, at most `largest` bytes of it; MessageError otherwise."""
-    if encoding not in (GZIP, DEFLATE):
+    if encoding not in _WBITS:
         # "A Compressed-Flag value of 1 [...] if the server did not include a grpc-encoding [...]
         # the client will produce INTERNAL" - gRPC compression
         raise MessageError(f"a compressed reply, encoding {encoding or 'none'}")
-    inflating = zlib.decompressobj(_EITHER)
+    inflating = zlib.decompressobj(_WBITS[encoding])
     try:
         found = inflating.decompress(message, largest + 1)
     except zlib.error as error:
@@ -52,4 +52,6 @@ def unpack(message: bytes, encoding: str, largest: int) -> bytes:
         raise MessageError(f"a reply of more than {largest} bytes, unpacked", too_large=True)
     if not inflating.eof:
         raise MessageError(f"a reply whose {encoding} breaks off")
+    if inflating.unused_data:
+        raise MessageError(f"a reply with {len(inflating.unused_data)} bytes after its {encoding}")
     return found

@@ -35,10 +35,13 @@ HTTP = {
     "404": Code.UNIMPLEMENTED,
     **dict.fromkeys(("429", "502", "503", "504"), Code.UNAVAILABLE),
 }
-SECOND_REPLY = "a second reply to a unary call"
-
 # Why a call fails, and what the server is told of it by RST_STREAM.
 Fault = tuple[Code, str, ErrorCode]
+
+# "Response cardinality violation (method requires exactly one response but server sends some other
+# number of responses)": UNIMPLEMENTED - gRPC status codes
+SECOND_REPLY: Fault = (Code.UNIMPLEMENTED, "a second reply to a unary call", ErrorCode.CANCEL)
+NO_REPLY = (Code.UNIMPLEMENTED, "the server said OK and sent no reply")
 
 
 class Stream:
@@ -84,7 +87,7 @@ class Stream:
     def take(self, payload: bytes, largest: int) -> Fault | None:
         """A piece of the reply, which may be `largest` bytes long."""
         if self.reply is not None:
-            return Code.INTERNAL, SECOND_REPLY, ErrorCode.CANCEL
+            return SECOND_REPLY
         gathered = self.gathered
         if gathered is not None or len(payload) < PREFIX.size:
             gathered = self.gathered = bytearray() if gathered is None else gathered
@@ -99,7 +102,7 @@ class Stream:
             return Code.RESOURCE_EXHAUSTED, why, ErrorCode.CANCEL
         left = size + PREFIX.size - len(whole)
         if left < 0:
-            return Code.INTERNAL, SECOND_REPLY, ErrorCode.CANCEL
+            return SECOND_REPLY
         if left == 0:
             self.reply = bytes(whole[PREFIX.size :])
             self.compressed, self.gathered = compressed != 0, None
@@ -118,7 +121,9 @@ class Stream:
         if code is not Code.OK:
             return code, message
         if self.reply is None:
-            return Code.INTERNAL, "the server said OK and sent no whole reply"
+            if self.gathered is None:
+                return NO_REPLY
+            return Code.INTERNAL, f"the reply broke off after {len(self.gathered)} bytes"
         if self.compressed:
             try:
                 self.reply = unpack(self.reply, self.first.encoding, largest)
