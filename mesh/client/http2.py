@@ -90,7 +90,7 @@ class Http2Channel(grpc.aio.Channel):
             raise grpc.aio.UsageError("Channel is closed.")
         self.subchannel.connect()
         if state is State.TRANSIENT_FAILURE and not call.wait_for_ready:
-            call.unsent(f"no connection to {self.address}")
+            call.unsent(f"no connection to {self.address}: {self.subchannel.trouble}")
         elif len(self._pending) >= MOST_WAITING:
             call.unsent("too many calls wait for a connection")
         else:
@@ -110,7 +110,7 @@ class Http2Channel(grpc.aio.Channel):
             self.loop.call_soon(self._send_pending)
         elif state is State.TRANSIENT_FAILURE:
             for call in [call for call in self._pending if not call.wait_for_ready]:
-                call.unsent(f"no connection to {self.address}")
+                call.unsent(f"no connection to {self.address}: {self.subchannel.trouble}")
 
     def _send_pending(self) -> None:
         pending, self._pending = list(self._pending), {}

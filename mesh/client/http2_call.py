@@ -91,7 +91,7 @@ class UnaryUnaryCall(grpc.aio.UnaryUnaryCall[Any, Any]):
             self._fail(Code.RESOURCE_EXHAUSTED, f"Sent message larger than max {limit}")
             return
         if timeout is not None:
-            if timeout <= 0:
+            if not timeout > 0:  # nor is NaN
                 self._fail(Code.DEADLINE_EXCEEDED, "Deadline Exceeded")
                 return
             self._timer = channel.loop.call_later(timeout, self._expire)
@@ -155,7 +155,14 @@ class UnaryUnaryCall(grpc.aio.UnaryUnaryCall[Any, Any]):
         if self._callbacks:
             callbacks, self._callbacks = self._callbacks, []
             for callback in callbacks:
-                callback(self)
+                self._call(callback)
+
+    def _call(self, callback: Callable[[Any], None]) -> None:
+        """What a caller's callback raises is not the connection's, nor the other calls' on it."""
+        try:
+            callback(self)
+        except Exception:
+            LOG.exception("%s: a done callback failed", self._multi.path)
 
     # -- the end
 
@@ -222,7 +229,7 @@ class UnaryUnaryCall(grpc.aio.UnaryUnaryCall[Any, Any]):
 
     def add_done_callback(self, callback: Callable[[Any], None]) -> None:
         if self._stream.status is not None:
-            callback(self)
+            self._call(callback)
         else:
             self._callbacks.append(callback)
 

@@ -32,6 +32,8 @@ LOG = logging.getLogger(__name__)
 # gRPC's own but for the first pause and the longest: discovery says who is gone, so while an
 # address is listed it is worth asking often.
 BACKOFF = Backoff(base=0.1, cap=3.0, multiplier=1.6, jitter=0.2)
+# How long a peer has to read what was written to it before we hung up.
+PARTING_SECONDS = 5.0
 
 
 class State(Enum):
@@ -77,6 +79,8 @@ class Subchannel:
         self._on_state = on_state
         # Where calls are made: none unless READY.
         self.connection: Connection | None = None
+        # Why the last attempt to connect came to nothing.
+        self.trouble = ""
         self._rng = rng or Random()
         self._sockets: set[_Socket] = set()
         self._connecting: asyncio.Task[None] | None = None
@@ -133,8 +137,9 @@ class Subchannel:
                 async with asyncio.timeout(max(pause, settings.connect_timeout)):
                     opened = await self._open()
                 break
-            except (OSError, TimeoutError) as error:
-                LOG.debug("%s: not connected: %s", self.address, error)
+            except (OSError, ValueError, OverflowError) as error:  # the latter: no address at all
+                self.trouble = str(error) or type(error).__name__
+                LOG.debug("%s: not connected: %s", self.address, self.trouble)
             self._enter(State.TRANSIENT_FAILURE)
             # "SleepUntil(current_deadline)", which counts from the start - gRPC connection backoff
             await asyncio.sleep(max(0.0, began + pause - asyncio.get_running_loop().time()))
@@ -202,6 +207,8 @@ class _Socket(asyncio.Protocol):
         self._keepalive_time = keepalive_time
         self._transport: Any = None
         self._keepalive: asyncio.TimerHandle | None = None
+        # What ends a connection that is closing and does not come to its end.
+        self._parting: asyncio.TimerHandle | None = None
         self._read_at = 0.0
         self._broken: str = ""
         # Done once the server has greeted, or the attempt is over.
@@ -229,11 +236,15 @@ class _Socket(asyncio.Protocol):
         try:
             connection.receive(data)
         except ProtocolError as error:
-            connection.broken(error)
             self._broken = f"the server broke HTTP/2: {error}"
             LOG.warning("%s: %s", self._subchannel.address, self._broken)
+            # Its calls may be made again at once: that has to be elsewhere.
+            self._subchannel.left(self)
+            connection.broken(error)
+            connection.lost(self._broken)
             self._flush()
-            self._transport.close()
+            self._hang_up()
+            return
         if not connection.open:
             self._hang_up_when_idle()
 
@@ -245,8 +256,9 @@ class _Socket(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         why = self._broken or (f"the connection broke: {exc}" if exc else "the server hung up")
-        if self._keepalive is not None:
-            self._keepalive.cancel()
+        for timer in (self._keepalive, self._parting):
+            if timer is not None:
+                timer.cancel()
         self._subchannel.left(self)
         self._subchannel.parted(self)
         self.connection.lost(why)
@@ -297,7 +309,13 @@ class _Socket(asyncio.Protocol):
 
     def _hang_up_when_idle(self) -> None:
         if self.ready.done() and self.connection.idle and self._transport is not None:
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        """Close once what is written has gone; a peer that reads no more has so long for it."""
+        if self._parting is None:
             self._transport.close()
+            self._parting = self._loop.call_later(PARTING_SECONDS, self._transport.abort)
 
     def _watch(self, seconds: float) -> None:
         self._keepalive = self._loop.call_later(seconds, self._silent)
