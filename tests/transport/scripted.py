@@ -29,7 +29,7 @@ class Scripted:
         self.says = says
         self.greeting = greeting
         self.address = ""
-        self.connections = 0
+        self.connections = self.pings = 0
         # The header fields of the requests, and their bodies.
         self.requests: list[list[tuple[str, str]]] = []
         self.bodies: list[bytes] = []
@@ -47,6 +47,15 @@ class Scripted:
         writer.close()
         del self._serving[task]
 
+    @property
+    def open(self) -> int:
+        """How many connections stand."""
+        return len(self._serving)
+
+    def first(self, said: bytes) -> None:
+        """Say something on the oldest connection."""
+        next(iter(self._serving.values())).write(said)
+
     async def close(self) -> None:
         for writer in self._serving.values():
             writer.transport.abort()
@@ -63,6 +72,7 @@ class Scripted:
                 if kind == frames.SETTINGS and not flags & frames.ACK:
                     writer.write(frames.frame(frames.SETTINGS, frames.ACK, 0))
                 elif kind == frames.PING and not flags & frames.ACK:
+                    self.pings += 1
                     writer.write(ping(payload, ack=True))
                 elif kind == frames.HEADERS:
                     found = decoder.decode(frames.content(flags, payload))
