@@ -184,7 +184,9 @@ class Pool:
     ) -> None:
         """The attempt that began then has failed."""
         sign, method = sign_of(failure, call.remaining(began)), call.method.name
-        if failure.processed is Processed.REFUSED:
+        # A server says so by ErrorInfo.  REFUSED_STREAM and GOAWAY come without: what they say is
+        # of one call, or of a connection that is gone already.
+        if failure.processed is Processed.REFUSED and failure.reason:
             self._leaving(member)
         if sign is Sign.SILENT:
             return
