@@ -16,6 +16,7 @@ from discovery.model import Instance
 from mesh.client.channel import Channel
 from mesh.client.http2 import Http2Channel
 from mesh.client.intercept import interceptors
+from mesh.client.pool import GRPCIO, HTTP2
 from mesh.policy.config import Policy
 from tests.loopback.town import Town
 
@@ -177,7 +178,7 @@ async def intercepted(world: World) -> AsyncIterator[grpc.aio.Channel]:
         yield channel
 
 
-@pytest.fixture
-async def town() -> AsyncIterator[Town]:
+@pytest.fixture(params=[GRPCIO, HTTP2])
+async def town(request: pytest.FixtureRequest) -> AsyncIterator[Town]:
     async with AsyncExitStack() as stack:
-        yield Town(stack)
+        yield Town(stack, request.param)

@@ -65,7 +65,7 @@ async def test_a_file_is_in_force_soon_after_it_was_written(
     await town.open(flaky)
     write(path, dump(ONCE))
     source = mesh.PolicyFile(path, seconds=OFTEN)
-    async with mesh.Channel("town", source, registry=town.registry, emit=heard.append) as channel:
+    async with town.channel(source, emit=heard.append) as channel:
         flaky.failures = [grpc.StatusCode.UNAVAILABLE]
         with pytest.raises(grpc.aio.AioRpcError):
             await method(channel)(b"", metadata=KEY, timeout=5)
@@ -86,7 +86,7 @@ async def test_a_file_that_makes_no_sense_changes_nothing_and_is_told_once(
     await town.open(Flaky("one"))
     path.write_text(dump(AGAIN))
     source = mesh.PolicyFile(path, seconds=OFTEN)
-    async with mesh.Channel("town", source, registry=town.registry, emit=heard.append) as channel:
+    async with town.channel(source, emit=heard.append) as channel:
         path.write_text(BAD)
         await eventually(lambda: channel.policy_error)
         assert channel.policy_error.startswith(f"{path}: {COMPLAINT}")

@@ -16,6 +16,7 @@ from discovery.memory import MemoryRegistry
 from discovery.model import Instance
 from mesh import Code, Policy, Retry
 from mesh.client.channel import Channel
+from mesh.client.pool import GRPCIO, Transport
 from mesh.client.status import RpcFailed
 
 # With it, asking twice is asking once.
@@ -73,9 +74,10 @@ class Flaky(grpc.GenericRpcHandler):
 
 
 class Town:
-    """Servers that come and go, and the registry that knows them."""
+    """Servers that come and go, and the registry that knows them; its channels' transport."""
 
-    def __init__(self, stack: AsyncExitStack) -> None:
+    def __init__(self, stack: AsyncExitStack, transport: Transport = GRPCIO) -> None:
+        self.transport = transport
         self.registry = MemoryRegistry()
         self._stack = stack
         self._servers: dict[str, Any] = {}
@@ -103,7 +105,8 @@ class Town:
         await self._servers.pop(name).stop(0)
 
     def channel(self, policy: Policy | None = None, **arguments: Any) -> Channel:
-        return Channel("town", policy or Policy(), registry=self.registry, **arguments)
+        arguments = {"transport": self.transport, "registry": self.registry, **arguments}
+        return Channel("town", policy or Policy(), **arguments)
 
 
 def method(channel: Any, kind: str = "unary_unary") -> Any:
