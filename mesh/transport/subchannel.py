@@ -32,6 +32,7 @@ LOG = logging.getLogger(__name__)
 # gRPC's own but for the first pause and the longest: discovery says who is gone, so while an
 # address is listed it is worth asking often.
 BACKOFF = Backoff(base=0.1, cap=3.0, multiplier=1.6, jitter=0.2)
+NEVER = float("-inf")
 # How long a peer has to read what was written to it before we hung up.
 PARTING_SECONDS = 5.0
 
@@ -327,13 +328,12 @@ class _Socket(asyncio.Protocol):
             self._watch(max(left, 0.001) if left > 0.001 else self._keepalive_time)
             return
         self.connection.ping()
-        asked = self._loop.time()
-        self._keepalive = self._loop.call_later(
-            self._settings.keepalive_timeout, self._answered, asked
-        )
+        # Not compared with the time of asking: an answer may come within one tick of the clock.
+        self._read_at = NEVER
+        self._keepalive = self._loop.call_later(self._settings.keepalive_timeout, self._answered)
 
-    def _answered(self, asked: float) -> None:
-        if self._read_at > asked:
+    def _answered(self) -> None:
+        if self._read_at != NEVER:
             self._watch(self._keepalive_time)
             return
         # "the transport is closed, and the calls on it fail with UNAVAILABLE" - gRFC A8

@@ -20,6 +20,7 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
+import uvloop
 
 from mesh.client.http2 import Http2Channel
 from mesh.errors import Processed
@@ -82,6 +83,24 @@ async def test_a_silent_peer_is_found_by_keepalive() -> None:
             assert 0.15 < took < 5.0
             link.set(blackhole=False)
             assert await within(channel.unary_unary(ECHO)(b"again", wait_for_ready=True))
+
+
+async def test_an_answer_within_one_tick_of_the_clock_is_a_sign_of_life() -> None:
+    """uvloop's clock has milliseconds, and a server on this host answers within one."""
+
+    async def asked_often() -> tuple[int, bool]:
+        often = (("grpc.keepalive_time_ms", 20), ("grpc.keepalive_timeout_ms", 300))
+        async with (
+            scripted(lambda n: b"") as server,
+            Http2Channel(server.address, often) as channel,
+        ):
+            call = channel.unary_unary(HANG)(b"")
+            async with asyncio.timeout(20):
+                while server.pings < 4 and not call.done():
+                    await asyncio.sleep(0.01)
+            return server.connections, call.done()
+
+    assert await asyncio.to_thread(lambda: uvloop.run(asked_often())) == (1, False)
 
 
 async def test_a_stopped_process_is_found_and_found_again() -> None:
