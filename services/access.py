@@ -94,7 +94,6 @@ class Access:
                 reason="NOT_FOR_CUSTOMERS",
                 domain=DOMAIN,
             )
-        # One connection's requests share a context: what the one before it was is not this one's.
         _CUSTOMER.set(customer)
 
     def _customer(self, caller: Caller) -> str | None:

@@ -20,18 +20,25 @@ SECONDS = 30.0
 class Broker(Log):
     """A bus that will not have payloads longer than `most`."""
 
-    def __init__(self, most: int = 10) -> None:
+    def __init__(self, most: int = 10, *, looks_first: bool = False) -> None:
         super().__init__()
         self.most = most
+        # Whether it refuses before anything is sent, or as far as it came.
+        self._looks_first = looks_first
         self.refusals = 0
 
     async def publish(self, source: str, events: Sequence[Event]) -> None:
         """One after another, as far as the first that is too large."""
+        for event in events if self._looks_first else ():
+            self._look_at(event)
         for event in events:
-            if len(event.payload) > self.most:
-                self.refusals += 1
-                raise EventRefused("test", event, f"larger than {self.most}")
+            self._look_at(event)
             self.batches.append([event])
+
+    def _look_at(self, event: Event) -> None:
+        if len(event.payload) > self.most:
+            self.refusals += 1
+            raise EventRefused("test", event, f"larger than {self.most}")
 
     def lines(self) -> dict[str, list[int]]:
         """By aggregate: the numbers of its events in the order of their first publication."""
@@ -111,6 +118,19 @@ async def test_it_is_parked_with_its_cause_and_only_its_own_aggregate_waits(
     said = [r.getMessage() for r in caplog.records if r.levelname == "ERROR"]
     assert len(said) == 1
     assert f"event {letter.held.event.event_id} is refused: larger than 10" in said[0]
+
+
+@pytest.mark.parametrize("looks_first", [False, True])
+async def test_whatever_stood_beside_it_is_told_however_far_the_bus_came(
+    sender: Sender, looks_first: bool
+) -> None:
+    bus = Broker(looks_first=looks_first)
+    told = [("a", 1), ("b", 99), ("c", 1), ("a", 1), ("d", 98), ("e", 1), ("c", 97), ("a", 1)]
+    await sender.tell(*told)
+    async with relaying(sender.outbox, bus):
+        await bus.have({"a": [1, 2, 3], "c": [1], "e": [1]})
+        parked = await sender.dead(3)
+    assert [letter.held.event.aggregate_id for letter in parked] == ["b", "d", "c"]
 
 
 async def test_one_that_is_redriven_goes_out_and_what_waited_follows_in_its_order(

@@ -14,6 +14,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 import discovery
 from gateway import openapi
+from gateway.catalog import Catalog, Version
 from gateway.guard import Guard
 from gateway.keys import ApiKeys
 from tests.gateway.scripted import Orders, running, serving, until
@@ -44,8 +45,6 @@ async def test_comments_of_the_protos_are_the_documentation(shop: Any) -> None:
 
 def test_a_contract_with_source_info_is_documented_by_its_comments(contract: Any) -> None:
     import json
-
-    from gateway.catalog import Catalog, Version
 
     class NoChannel:
         def learn(self, rpcs: Any) -> None:
@@ -181,6 +180,18 @@ async def test_it_is_built_once_beside_the_event_loop_and_others_are_served_mean
     assert {status for status, _, _ in answers} == {200}
     assert len(builds.threads) == 1
     assert builds.threads[0] != threading.get_ident()
+
+
+async def test_who_is_cancelled_takes_nothing_from_those_who_wait_too(builds: Builds) -> None:
+    document, catalog = openapi.Document(), Catalog()
+    first, second = [asyncio.create_task(document.of(catalog)) for _ in range(2)]
+    await until(lambda: bool(builds.threads))
+    first.cancel()
+    await asyncio.wait([first])
+    builds.go.set()
+
+    assert b'"openapi":"3.1.0"' in await second
+    assert len(builds.threads) == 1
 
 
 async def test_it_is_built_again_when_something_else_is_served_or_building_failed(

@@ -13,7 +13,7 @@ import pytest
 from gateway import together
 from gateway.together import OWNED, directory, sweep
 from tests.gateway.test_gateway_process import process
-from tests.gateway.test_gateway_workers import LINUX, _runs, children
+from tests.gateway.test_gateway_workers import LINUX, _runs, children, held_by
 
 HOLD = "import sys; sys.stdin.read()"
 
@@ -86,6 +86,7 @@ async def test_a_killed_supervisors_is_removed_by_the_next_one() -> None:
     ):
         kept, left = await serving(living), await serving(killed)
         orphans = children(killed.pid)
+        assert [str(left / OWNED) in held_by(pid) for pid in orphans] == [True, True]
         killed.kill()
         await killed.wait()
         async with asyncio.timeout(20):
