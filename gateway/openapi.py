@@ -103,6 +103,7 @@ def _document(entries: tuple[Entry, ...], schemes: tuple[str, ...]) -> bytes:
             "components": {
                 "schemas": dict(sorted({**schemas.components, **responses.SCHEMAS}.items())),
                 "responses": responses.components(),
+                "headers": responses.HEADERS,
                 "securitySchemes": {name: SCHEMES[name] for name in schemes},
             },
             # One of them is enough.
@@ -157,7 +158,11 @@ def _page(entry: PageRoute, names: list[str], *, guarded: bool) -> dict[str, Any
             *({"name": name, "in": "query", **string} for name in entry.query),
         ],
         "responses": {
-            "200": {"description": "The page.", "content": {"application/json": {"schema": page}}},
+            "200": {
+                "description": "The page.",
+                "headers": responses.NAMED,
+                "content": {"application/json": {"schema": page}},
+            },
             **responses.errors(body=False, keyed=False, guarded=guarded),
         },
     }

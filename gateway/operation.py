@@ -75,7 +75,10 @@ def operation(
         "summary": " ".join(comment.split("\n\n", 1)[0].split()).split(". ")[0].rstrip("."),
         "description": comment,
         "parameters": [*_path_parameters(entry, names, schemas), *_query(entry, schemas)],
-        "responses": {"200": _reply(entry, schemas), **errors},
+        "responses": {
+            "200": {**_reply(entry, schemas), "headers": dict(responses.NAMED)},
+            **errors,
+        },
     }
     if socket:
         del shown["responses"]["200"]
@@ -88,7 +91,7 @@ def operation(
         shown["requestBody"] = _body(entry, schemas)
     if rpc.keyed:
         shown["parameters"].append(KEY)
-        shown["responses"]["200"]["headers"] = {"Idempotent-Replayed": REPLAYED}
+        shown["responses"]["200"]["headers"]["Idempotent-Replayed"] = REPLAYED
     about = rpc.contract.comment(service)
     plain = not (socket or rpc.server_streaming or route.response_body or entry.raw)
     return Described(shown, tag, about, tuple(names), rpc.output if plain else None)

@@ -46,6 +46,15 @@ SCHEMAS: dict[str, Any] = {
         "required": ["type", "title", "status", "detail", "code", "details"],
     },
 }
+# What every answer says, but those that the HTTP server gives by itself to what is no request.
+HEADERS = {
+    "RequestId": {
+        "description": "The request's own X-Request-Id, or the one that was made up for it: what to"
+        " look for in logs.",
+        "schema": {"type": "string", "pattern": r"^[A-Za-z0-9._-]{1,128}$"},
+    }
+}
+NAMED = {"X-Request-Id": {"$ref": "#/components/headers/RequestId"}}
 RETRY_AFTER = {
     "description": "Whole seconds until it is worth asking again.",
     "schema": {"type": "integer", "minimum": 1},
@@ -77,12 +86,12 @@ WITH_BODY = ("408", "413", "415")
 
 
 def _headers(status: str) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = dict(NAMED)
     if status in ("409", "429", "503"):
         found["Retry-After"] = RETRY_AFTER | ({"required": True} if status == "503" else {})
     if status == "401":
         found["WWW-Authenticate"] = {"required": True, "schema": {"type": "string"}}
-    return {"headers": found} if found else {}
+    return {"headers": found}
 
 
 def error(description: str = "What went wrong.", status: str = "") -> dict[str, Any]:

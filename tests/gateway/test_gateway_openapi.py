@@ -34,6 +34,26 @@ async def test_the_document_is_valid_and_has_every_route(shop: Any) -> None:
     assert documented == {f"{e.http_method} {shape.sub('{}', str(e.template))}" for e in entries}
 
 
+async def test_every_answer_is_said_to_name_its_request(shop: Any) -> None:
+    _, document, headers = await shop.ask("GET", "/openapi.json")
+    shared = document["components"]["responses"]
+    unnamed = [
+        (path, status)
+        for path, operations in document["paths"].items()
+        for operation in operations.values()
+        for status, answer in operation["responses"].items()
+        if status != "101"
+        and "X-Request-Id"
+        not in (shared[answer["$ref"].rpartition("/")[2]] if "$ref" in answer else answer)[
+            "headers"
+        ]
+    ]
+    pattern = document["components"]["headers"]["RequestId"]["schema"]["pattern"]
+
+    assert unnamed == []
+    assert re.fullmatch(pattern, headers["x-request-id"])
+
+
 async def test_comments_of_the_protos_are_the_documentation(shop: Any) -> None:
     """Served by reflection from descriptors without comments, the document has none, but works."""
     _, document, _ = await shop.ask("GET", "/openapi.json")
