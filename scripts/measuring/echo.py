@@ -13,6 +13,7 @@ import grpc.aio
 from google.protobuf.wrappers_pb2 import BytesValue
 
 from mesh.client.channel import Channel
+from mesh.client.http2 import Http2Channel
 from mesh.client.intercept import interceptors
 from mesh.policy.config import Policy
 
@@ -73,6 +74,8 @@ async def variants(stack: AsyncExitStack, ports: list[int]) -> dict[str, Say]:
         "mesh, no rules": Channel(target(ports[:1]), Policy()),
         "mesh, production policy": Channel(target(ports[:1]), policy),
         "mesh, production, 3 endpoints": Channel(target(ports), policy),
+        "http2 alone": Http2Channel(f"127.0.0.1:{ports[0]}"),
+        "mesh over http2, production": Channel(target(ports[:1]), policy, transport="http2"),
         "mesh, production, observed": Channel(target(ports[:1]), policy, emit=lambda _: None),
         "1 interceptor that does nothing": plain(*CAREFUL, interceptors=[Nothing()]),
         "mesh.interceptors, production": plain(*CAREFUL, interceptors=interceptors(policy)),

@@ -67,7 +67,11 @@ async def rivals(backend: int, core: int) -> AsyncIterator[dict[str, Running]]:
         uvicorn = [sys.executable, "-m", "uvicorn", "--no-access-log", "--log-level=warning"]
         target = {"BACKEND": f"127.0.0.1:{backend}"}
         commands: dict[str, tuple[list[str], dict[str, str]]] = {
-            OURS: ([sys.executable, "-m", "gateway", "--port"], {"MESH_REGISTRY": agent.url}),
+            # With all that it counts and shows, as nobody runs it without.
+            OURS: (
+                [sys.executable, "-m", "gateway", "--port"],
+                {"MESH_REGISTRY": agent.url, "GATEWAY_ADMIN_PORT": str(_free_port())},
+            ),
             FASTAPI: ([*uvicorn, "scripts.measuring.fastapi_way:app", "--port"], target),
             LEAN: ([*uvicorn, "scripts.measuring.fastapi_way:lean", "--port"], target),
         }

@@ -83,8 +83,8 @@ async def serve(process: Process) -> None:
     async with (
         discovery.from_environment() as registry,
         connect(process.database) as database,
-        mesh.Channel("inventory", INVENTORY, registry=registry) as inventory,
-        mesh.Channel("payments", PAYMENTS, registry=registry) as payments,
+        mesh.Channel("inventory", INVENTORY, registry=registry, transport="http2") as inventory,
+        mesh.Channel("payments", PAYMENTS, registry=registry, transport="http2") as payments,
         orders(
             database,
             inventory,

@@ -60,3 +60,8 @@ async def test_closing_leaves_no_task_behind(town):
         while len(asyncio.all_tasks()) > before:
             await asyncio.sleep(0.005)
     assert hanging.cancelled()
+
+
+def test_a_transport_that_is_none_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match=r"transport: 'quic' is none of \('grpcio', 'http2'\)"):
+        Channel("echo", transport="quic")  # type: ignore[arg-type]
