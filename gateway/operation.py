@@ -84,7 +84,10 @@ def operation(
         del shown["responses"]["200"]
         shown["x-websocket"] = True
         shown["responses"] |= {
-            "101": {"description": "One JSON message a text frame, each way."},
+            "101": {
+                "description": "One JSON message a text frame, each way.",
+                "headers": dict(responses.NAMED),
+            },
             "426": {"$ref": "#/components/responses/Error426"},
         }
     elif body:

@@ -33,8 +33,8 @@ class Sending:
         arriving.pause()
         self._left = 0.0
         self._limit: asyncio.Timeout | None = None
-        # Outlives who waits for it: a server takes the client of a cancelled receive for gone.
-        self._reading: asyncio.Task[bytes | None] | None = None
+        # Who reads of the client: whoever sent may not have heard yet that nobody wants more.
+        self._reader = asyncio.Lock()
 
     @asynccontextmanager
     async def within(self, seconds: float) -> AsyncIterator[None]:
@@ -65,17 +65,14 @@ class Sending:
         if self._limit is not None and (until := self._limit.when()) is not None:
             self._left = until - loop.time()
             self._limit.reschedule(None)
-        if self._reading is None:
+        async with self._reader:
             self._arriving.resume()
-            self._reading = asyncio.ensure_future(self._arriving.piece())
-            self._reading.add_done_callback(_seen)
-        try:
-            piece = await asyncio.shield(self._reading)
-        except Problem:
-            self.read.set()
-            raise
-        self._reading = None
-        self._arriving.pause()
+            try:
+                piece = await self._arriving.piece()
+            except Problem:
+                self.read.set()
+                raise
+            self._arriving.pause()
         if piece is None:
             self.read.set()
         if self._limit is not None:
@@ -90,19 +87,8 @@ class Sending:
         """
         if self.read.is_set():
             return False
-        with suppress(TimeoutError, Problem):
-            async with asyncio.timeout(LINGER_SECONDS):
-                if self._reading is not None:
-                    await asyncio.shield(self._reading)
-                    self._reading = None
+        with suppress(TimeoutError):
+            async with asyncio.timeout(2 * LINGER_SECONDS), self._reader:
                 await self._arriving.linger()
-        if self._reading is not None:
-            self._reading.cancel()
         self.read.set()
         return True
-
-
-def _seen(reading: asyncio.Task[bytes | None]) -> None:
-    """Nobody may wait for it any more; that it failed is no news then."""
-    if not reading.cancelled():
-        reading.exception()

@@ -21,6 +21,7 @@ from tests.gateway.scripted import Orders, running, until
 from tests.gateway.test_gateway_process import process, ready
 from tests.strangler.town import strangled
 
+SOCKET = "/v1/notifications:subscribe"
 UUID4 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 
 
@@ -81,8 +82,10 @@ async def test_the_service_and_the_client_are_told_the_same(shop: Any, path: str
         assert UUID4.fullmatch(told["x-request-id"])
 
 
-async def test_a_websocket_that_does_not_open_is_answered_like_any(shop: Any) -> None:
+async def test_a_websocket_is_answered_like_any_whether_it_opens_or_not(shop: Any) -> None:
     headers = {"X-Request-Id": "r-1"}
+    async with shop.http.ws_connect(shop.url + SOCKET, headers=headers) as socket:
+        assert socket._response.headers.getall("x-request-id") == ["r-1"]
     with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
         await shop.http.ws_connect(shop.url + "/nowhere", headers=headers)
 
