@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import nats
+import pytest
+
 from mesh.events import Event
+from mesh.events.bus import EventRefused
 from mesh.store import connect
 from tests.events.brokers import Running, bus_of, started
 from tests.events.test_events_parked import Sender
@@ -90,3 +95,20 @@ async def test_an_event_above_max_payload_is_parked_and_redriven_once_the_server
             assert await sender.dead(0) == []
     for name in "abc":
         assert [number for each, number in taken if each == name] == [1, 2]
+
+
+async def test_an_event_above_the_streams_own_limit_is_refused_by_its_name(
+    brokers: Running,
+) -> None:
+    broker = await brokers.get("nats")
+    large = replace(event(2), payload=b"x" * 1000)
+    async with bus_of(broker) as bus, await nats.connect(broker.url) as connection:
+        await bus.publish("sized", [event(1)])
+        streams = connection.jetstream()
+        config = (await streams.stream_info("events-sized")).config
+        await streams.update_stream(config.evolve(max_msg_size=600))
+
+        with pytest.raises(EventRefused, match="max_msg_size") as refused:
+            await bus.publish("sized", [large])
+        await bus.publish("sized", [event(3)])
+    assert refused.value.event is large

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +14,9 @@ import pytest
 from proxyless.admin.v1 import DeadLetterAdminStub, ListDeadLettersRequest
 from shop.orders.v1 import ORDER_STATUS_CONFIRMED
 
+from services.bus import from_url
 from services.notifications import service
+from tests.events.brokers import started
 from tests.services.shopping import Open, Shop, asking, refused
 
 ROOT = Path(__file__).parents[2]
@@ -38,7 +42,7 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> set[str]:
 async def operator(shop: Shop, *words: str) -> tuple[int | None, list[str], str]:
     """`python -m mesh.operator`, as a process: its exit code and what it said."""
     servers = shop.folder / "servers.json"
-    servers.write_text(f'{{"notifications": ["{shop.addresses["notifications"]}"]}}')
+    servers.write_text(json.dumps({name: [at] for name, at in shop.addresses.items()}))
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -104,6 +108,47 @@ async def test_an_operator_finds_mends_and_redrives_it(shop: Open, broken: set[s
     assert await operator(shop.shop, "dead") == (0, [], "")
     code, lines, err = await operator(shop.shop, "dead", "redrive", gone)
     assert (code, lines, err) == (1, [], f"{gone}  there is no dead letter {gone!r}\n")
+
+
+# Enough for JetStream's own requests and most events, not for one about a customer of this name.
+MOST_BYTES = 780
+LONG = "\N{SLICE OF PIZZA}" * 128
+
+
+async def test_an_event_that_the_broker_will_not_have_is_the_operators_too(
+    closed_shop: Shop, tmp_path: Path
+) -> None:
+    """Both events about one order are held; the other orders are told of."""
+    (tmp_path / "nats").mkdir()
+    async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        broker = await enter(started("nats", tmp_path / "nats"))
+        await broker.kill()
+        broker.allow(MOST_BYTES)  # type: ignore[attr-defined]
+        await broker.start()
+        closed_shop.bus = from_url(broker.url)
+        stock, till = await enter(closed_shop.inventory()), await enter(closed_shop.payments())
+        book, post = await enter(closed_shop.orders()), await enter(closed_shop.notifications())
+        shop = Open(closed_shop, book, stock, till, post)
+        for customer in (LONG, "c-well"):
+            await book.CreateOrder(asking(("mug", 1), customer=customer))
+        assert {customer for customer, _ in await told(shop, 2)} == {"c-well"}
+        async with asyncio.timeout(30):
+            while True:
+                code, lines, _ = await operator(closed_shop, "dead", "--service=orders")
+                if lines and "1 behind it" in lines[0]:
+                    break
+        assert (code, len(lines)) == (0, 1)
+        name = lines[0].split()[0]
+        assert name.startswith("relay:bus/orders/")
+        assert f"bytes are more than max_payload, {MOST_BYTES}" in lines[0]
+
+        await broker.kill()
+        broker.allow(1024 * 1024)  # type: ignore[attr-defined]
+        await broker.start()
+        code, lines, _ = await operator(closed_shop, "dead", "redrive", "--all", "--service=orders")
+        assert (code, lines) == (0, [f"{name}  tried again, 1 behind it"])
+        assert [customer for customer, _ in await told(shop, 4)].count(LONG) == 2
 
 
 @pytest.mark.parametrize(
