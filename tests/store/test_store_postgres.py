@@ -183,6 +183,27 @@ async def test_works_that_wait_for_a_foreign_program_and_it_for_them_both_end(
     assert sorted(await items(database)) == ["a1", "b1"]
 
 
+async def test_a_writer_that_keeps_the_lock_makes_the_others_busy(url: str) -> None:
+    async def only_post(tx: Transaction) -> None:
+        tx.post("insert into list (item) values ('posted')")
+
+    async def swallow(tx: Transaction) -> None:
+        with contextlib.suppress(StoreError):
+            await tx.execute("insert into list (item) values ('swallowed')")
+
+    async with PostgresDatabase(url, patience=0.2) as database:
+        await database.migrate("list", [LIST])
+        async with await psycopg.AsyncConnection.connect(url) as foreign:
+            await foreign.execute(f"select pg_advisory_xact_lock({0x6D657368})")
+            works = (only_post, insert("a"), only_post, swallow)
+            outcomes = await asyncio.gather(
+                *(database.transaction(work) for work in works), return_exceptions=True
+            )
+        assert {type(outcome) for outcome in outcomes} == {StoreBusy}
+        await database.transaction(only_post)
+        assert await items(database) == ["posted"]
+
+
 async def test_connections_are_bounded_however_many_works_there_are(
     database: Database, url: str
 ) -> None:

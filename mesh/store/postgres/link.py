@@ -90,6 +90,10 @@ class Link:
             self.post(Ask(sql))
         return (await self._exchange())[-1]
 
+    async def flush(self) -> None:
+        """Have what is posted go out."""
+        await self._exchange()
+
     async def answer(self, ask: Ask) -> Answer:
         """Run a work's statement; once the transaction is lost, there is no answer to any."""
         if self.again:

@@ -30,6 +30,8 @@ from mesh.store.worker import Job
 
 # Works begun per commit end after this long, in seconds; one work may take longer.
 BATCH_SECONDS = 0.02
+# Statements that may wait to go out between two works, so that a batch lets the loop have its turn.
+_MOST_POSTED = 128
 # The COMMIT gives the lock back, after what it has written can be seen.  The number says "mesh".
 _OPENING = ("begin", f"select pg_advisory_xact_lock({0x6D657368})")
 
@@ -96,6 +98,8 @@ class Writer:
             link.post(Ask(sql))
         for job in chain(begun, more):
             await self._do(job, guarded)
+            if len(link.posted) > _MOST_POSTED:
+                await self._flush(job)
         if not link.exchanges and len(link.posted) == len(_OPENING):
             return  # no work had anything to say
         if link.closed:
@@ -116,6 +120,14 @@ class Writer:
         assert committed, "what is broken is not committed"
         if link.wrote:
             self._wrote()
+
+    async def _flush(self, job: Job) -> None:
+        """Have what is posted go out; if that fails, and `job` was the only one, it is its own."""
+        try:
+            await self._link.flush()
+        except StatementFailed as error:
+            job.error = error
+            raise _Undo from error
 
     async def _do(self, job: Job, guarded: bool) -> None:
         """Run one work; what it has posted may be still to go out."""
@@ -139,6 +151,7 @@ class Writer:
         if link.again:
             raise link.again
         if link.broken and link.answered < len(_OPENING):
+            job.error = None
             raise link.broken  # no work's fault
         wrote, link.wrote = link.wrote, before
         if job.error is None:
