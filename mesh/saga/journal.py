@@ -141,19 +141,20 @@ async def take(
 
 
 async def look(
-    tx: Transaction, owner: str, definitions: Sequence[str]
+    tx: Transaction, owner: str, since: float, definitions: Sequence[str]
 ) -> tuple[dict[Lease, float], float | None]:
     """
-    The leases of this owner, those of sagas it has only just started among them, each with its end;
+    The leases of the sagas that this owner has started since then and still has, each with its end;
     and when the next saga will be free, None when there is none.
     """
-    places = ", ".join(f"${number}" for number in range(2, 2 + len(definitions)))
+    places = ", ".join(f"${number}" for number in range(3, 3 + len(definitions)))
     rows = await tx.fetch(
         "select id, definition, token, free_at, 0 as next from saga"  # noqa: S608
-        " where state = 'running' and owner = $1 union all"
+        " where state = 'running' and owner = $1 and started_at >= $2 union all"
         " select * from (select id, definition, token, free_at, 1 as next from saga"
         f" where state = 'running' and definition in ({places}) order by free_at limit 1) as first",
         owner,
+        since,
         *definitions,
     )
     leases = {

@@ -16,9 +16,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from random import Random
 from typing import Any, Self
@@ -44,8 +46,15 @@ LOOK_SECONDS = 0.5
 # Ended sagas are kept for this long, in seconds, and looked for this often.
 RETENTION_SECONDS = 7 * 24 * 3600.0
 PURGE_SECONDS = 60.0
-# First calls remembered from the transactions that announced them.
-MOST_ANNOUNCED = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class _Started:
+    """When a saga of ours was started, until when it is ours, and the call announced with that."""
+
+    at: float
+    until: float
+    ask: Ask | None
 
 
 class SagaRunner:
@@ -78,8 +87,8 @@ class SagaRunner:
         self._tending = Tending(database, limit, clock, self._news.set)
         self._open = False
         self._purge_at = 0.0
-        # First calls of sagas whose transaction may be still to commit, or may never do.
-        self._announced: dict[Lease, Ask] = {}
+        # Sagas that are still to be seen to; their transactions may commit late, or never.
+        self._started: dict[Lease, _Started] = {}
 
     async def __aenter__(self) -> Self:
         await self._database.migrate(journal.COMPONENT, migrations("mesh.saga"))
@@ -118,10 +127,8 @@ class SagaRunner:
         lease = Lease(id, latest.definition, self.owner if self._open else "", token=1)
         until = now + LEASE_SECONDS if self._open else now
         begun = await begin(tx, latest, lease, data or {}, now, until)
-        if begun and begun.ask:
-            if len(self._announced) >= MOST_ANNOUNCED:
-                self._announced.clear()  # what is missing there is announced again
-            self._announced[lease] = begun.ask
+        if begun and lease.owner:
+            self._started[lease] = _Started(now, until, begun.ask)
         return begun is not None
 
     async def cancel(self, tx: Transaction, id: str, reason: str) -> bool:  # noqa: A002
@@ -188,11 +195,16 @@ class SagaRunner:
 
     async def _take(self) -> float:
         """Run what is ours and what is free; answers for how many seconds nothing more will be."""
+        now = self._clock()
+        # Copied at once: `start` may run on the database's thread.
+        for lease, each in tuple(self._started.items()):
+            if each.until <= now:
+                del self._started[lease]  # if it was committed, it is anybody's now
         if self._tending.room <= 0:
             return LOOK_SECONDS
         known = tuple(self._sagas)
-
-        look = partial(journal.look, owner=self.owner, definitions=known)
+        since = min((each.at for each in tuple(self._started.values())), default=math.inf)
+        look = partial(journal.look, owner=self.owner, since=since, definitions=known)
         leases, next_free = await self._database.read(look)
         self._run(leases)
         now, room = self._clock(), self._tending.room
@@ -212,7 +224,8 @@ class SagaRunner:
         """See through the sagas of these leases, each with its end, that are not seen to yet."""
         for lease, until in leases.items():
             if self._open and self._tending.room > 0 and lease.id not in self._tending:
-                ask = self._announced.pop(lease, None)
+                started = self._started.pop(lease, None)
+                ask = started.ask if started else None
                 if until - self._clock() < LEASE_SECONDS / 2:
                     ask = None  # the call could outlast the lease: it is moved ahead first
                 self._tending.run(lease, self._see_through(lease, ask), until)
