@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
@@ -38,9 +39,7 @@ async def kinds() -> AsyncIterator[tuple[Kinds, int]]:
 
 
 @pytest.fixture(params=[GRPCIO, HTTP2])
-async def both(
-    kinds: Any, request: pytest.FixtureRequest
-) -> AsyncIterator[Callable[[Observe, str], Awaitable[list[Any]]]]:
+async def both(kinds: Any, request: pytest.FixtureRequest) -> AsyncIterator[Any]:
     """What an observer says of a plain channel, and of ours: with rules, which must not show."""
     address = f"127.0.0.1:{kinds[1]}"
     async with AsyncExitStack() as stack:
@@ -311,11 +310,10 @@ async def test_who_does_not_wait_for_a_server_is_told_at_once(kind, patient):
             waited = asyncio.get_running_loop().time() - began
             return await call.code(), waited >= 0.39
 
-    port = await _unused()
+    port = _unused()
     plain = await observe(grpc.aio.insecure_channel(f"127.0.0.1:{port}"))
-    for transport in (GRPCIO, HTTP2):
-        mesh = await observe(Channel(f"127.0.0.1:{port}", Policy(), transport=transport))
-        assert mesh == plain
+    for each in (GRPCIO, HTTP2):
+        assert await observe(Channel(f"127.0.0.1:{port}", Policy(), transport=each)) == plain
     assert plain[1] is (patient is True)
 
 
@@ -340,17 +338,13 @@ async def test_compression_shows_on_the_wire(kinds, kind):
         return took
 
     async with relay:
-        plainly = grpc.aio.insecure_channel(address)
         ours = [Channel(address, Policy(), transport=each) for each in (GRPCIO, HTTP2)]
-        for channel in (plainly, *ours):
+        for channel in (grpc.aio.insecure_channel(address), *ours):
             plain, gzip = await observe(channel)
             assert plain > 100_000
             assert gzip < 10_000
 
 
-async def _unused() -> int:
-    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
-    port: int = server.sockets[0].getsockname()[1]
-    server.close()
-    await server.wait_closed()
-    return port
+def _unused() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
