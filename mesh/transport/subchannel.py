@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ LOG = logging.getLogger(__name__)
 # gRPC's own but for the first pause and the longest: discovery says who is gone, so while an
 # address is listed it is worth asking often.
 BACKOFF = Backoff(base=0.1, cap=3.0, multiplier=1.6, jitter=0.2)
+USER_TIMEOUT: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)
 NEVER = float("-inf")
 # How long a peer has to read what was written to it before we hung up.
 PARTING_SECONDS = 5.0
@@ -226,6 +228,11 @@ class _Socket(asyncio.Protocol):
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
+        open_socket = transport.get_extra_info("socket")
+        if USER_TIMEOUT is not None and open_socket.family != socket.AF_UNIX:
+            # What notices, long before a ping is due, that nobody takes our bytes: gRFC A18.
+            milliseconds = int(self._settings.keepalive_timeout * 1000)
+            open_socket.setsockopt(socket.IPPROTO_TCP, USER_TIMEOUT, milliseconds)
         transport.write(self.connection.out())
         self._subchannel.joined(self)
         self._read_at = self._loop.time()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import signal
 import socket
@@ -15,9 +16,10 @@ import uvloop
 from mesh.client.http2 import Http2Channel
 from mesh.errors import Processed
 from mesh.testing.network import Network
+from mesh.transport import frames
 from mesh.transport.frames import ErrorCode
 from tests.transport import served
-from tests.transport.saying import answer, goaway
+from tests.transport.saying import answer, goaway, settings, window_update
 from tests.transport.scripted import scripted
 from tests.transport.served import ECHO, HANG, Echo
 from tests.transport.waiting import LIVELY, QUICKLY, failure, until, within
@@ -120,3 +122,23 @@ async def test_a_server_that_accepts_and_says_nothing_is_given_up() -> None:
 
     assert error.code() is grpc.StatusCode.UNAVAILABLE
     assert error.processed is Processed.NO
+
+
+async def test_bytes_that_nobody_takes_end_a_connection_long_before_a_ping_is_due() -> None:
+    """A18: with TCP_USER_TIMEOUT the kernel says so; by default a ping is due after 310 s."""
+    options = (*QUICKLY, ("grpc.keepalive_time_ms", 300_000), ("grpc.keepalive_timeout_ms", 1_000))
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.setblocking(False)
+        address = f"127.0.0.1:{listening.getsockname()[1]}"
+        loop = asyncio.get_running_loop()
+        async with Http2Channel(address, options) as channel:
+            ready = asyncio.ensure_future(channel.channel_ready())
+            deaf, _ = await within(loop.sock_accept(listening))
+            with deaf:
+                wide = window_update(0, 2**31 - 1 - frames.FIRST_WINDOW)
+                await loop.sock_sendall(deaf, settings(INITIAL_WINDOW_SIZE=2**31 - 1) + wide)
+                await within(ready)
+                error = await failure(channel.unary_unary(ECHO)(bytes(32 << 20)))
+
+    assert error.code() is grpc.StatusCode.UNAVAILABLE
+    assert f"[Errno {errno.ETIMEDOUT}]" in error.details()
