@@ -18,6 +18,7 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from gateway import request_id
 from gateway.http1 import framing
 from gateway.http1.cycle import Cycle
 from gateway.http1.parsing import Parser, Refusal
@@ -209,6 +210,7 @@ class Connection(asyncio.Protocol):
             (b"content-length", b"%d" % len(body)),
             (b"x-content-type-options", b"nosniff"),
             (b"server", b"proxyless"),
+            (request_id.HEADER, request_id.made_up()),
             (b"connection", b"close"),
         ]
         self.write(framing.head(refusal.status, headers, self.date()) + body)

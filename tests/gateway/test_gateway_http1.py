@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket as sockets
 from typing import Any
 
@@ -171,6 +172,17 @@ async def asked(port: int, raw: bytes) -> bytes:
     answer = await asyncio.wait_for(reader.read(), 10)
     writer.close()
     return answer
+
+
+async def test_what_is_no_request_is_refused_with_a_body_that_says_why() -> None:
+    async with served(said) as port:
+        found = await asked(port, b"G@T / HTTP/1.1\r\n\r\n")
+    head, _, body = found.partition(b"\r\n\r\n")
+
+    assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert b"connection: close" in head
+    assert b"x-request-id: " in head
+    assert json.loads(body)["details"][0]["reason"] == "MALFORMED_REQUEST"
 
 
 @pytest.mark.parametrize(
