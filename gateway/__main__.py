@@ -23,7 +23,7 @@ from gateway.strangler.strangler import Strangler
 from gateway.together import Together
 from gateway.workers import inherited, orphaned, supervise
 from mesh.errors import PolicyError
-from mesh.loop import run
+from mesh.loop import run, settle
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -65,9 +65,9 @@ async def _serve(told: Settings) -> None:
         except (RuleError, Ambiguous, ValueError) as error:
             raise Usage(f"pages: {error}") from error
         if told.worker is None:
-            await gateway.run(told.host, told.port, _say)
+            await gateway.run(told.host, told.port, _serves)
         else:
-            await gateway.run(told.host, 0, _say, inherited(told.worker.fd), orphaned)
+            await gateway.run(told.host, 0, _serves, inherited(told.worker.fd), orphaned)
 
 
 def _strangler(told: Settings, together: Together) -> Strangler | None:
@@ -87,6 +87,11 @@ def _log_to_stderr() -> None:
         format="%(levelname)s %(name)s%(request)s %(message)s",
         handlers=[handler],
     )
+
+
+def _serves(url: str) -> None:
+    settle()
+    _say(url)
 
 
 def _say(url: str) -> None:

@@ -17,7 +17,6 @@ Exit 0 after SIGTERM or SIGINT and a drain, 2 for a usage or an environment that
 from __future__ import annotations
 
 import argparse
-import gc
 import logging
 import os
 import socket
@@ -27,22 +26,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from discovery import DiscoveryError
+import mesh
+from discovery import DiscoveryError, Registry
 from mesh.events.bus import BusError
 from mesh.identity.settings import IdentityError
-from mesh.loop import run
+from mesh.loop import run, settle
+from mesh.policy.config import Policy
 from mesh.server import Limits
 from mesh.store import StoreError
+from mesh.telemetry.figures import Figures
+from mesh.telemetry.metrics import ClientMetrics
 from services.access import OPEN, Access
 from services.bus import MakeBus, from_url
 
 # The contract with its comments, for reflection; an installed shop has none beside it.
 _BESIDE = Path(__file__).resolve().parent.parent / "protos" / "shop.binpb"
 CONTRACT = _BESIDE if _BESIDE.is_file() else None
-
-# Objects made, less those freed, until the collector looks at the young ones.  Calls make many that
-# refer to each other and end with the call: with Python's 700 it takes a tenth of an order's CPU.
-GARBAGE = 10_000
 
 # For servers whose calls mostly wait (for an order's end, a change, a card): how many are in
 # progress says nothing of how busy the server is, so only the fixed bound holds.
@@ -59,8 +58,10 @@ class Process:
     slot: int
     database: str
     access: Access = OPEN
-    # Where its figures are shown.
+    # Where its figures are shown, and they: of what it serves and of what it calls.
     metrics: tuple[str, int] | None = None
+    figures: Figures | None = None
+    calls: ClientMetrics | None = None
     bus: MakeBus | None = None
     serving: bool = False
 
@@ -69,18 +70,16 @@ class Process:
         """The instance's id: service, host and slot."""
         return f"{self.service}-{socket.gethostname()}-{self.slot}"
 
+    def channel(self, target: str, policy: Policy, registry: Registry) -> mesh.Channel:
+        """A channel to *target*, whose calls are counted where figures are shown."""
+        emit = self.calls.of(target) if self.calls is not None else None
+        return mesh.Channel(target, policy, registry=registry, transport="http2", emit=emit)
+
     def ready(self, address: str) -> None:
         """Say that the instance serves at *address*."""
         self.serving = True
-        _settle()
+        settle()
         print(f"{self.instance} listening on {address}", flush=True)
-
-
-def _settle() -> None:
-    """Spare the garbage collector what was made until now: it stays for as long as the process."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GARBAGE)
 
 
 Serve = Callable[[Process], Awaitable[None]]
@@ -123,9 +122,13 @@ def read(service: str, arguments: Sequence[str], environment: Mapping[str, str])
         metrics = _metrics(environment.get("MESH_METRICS") or "")
     except argparse.ArgumentTypeError as error:
         sys.exit(_say(service, f"MESH_METRICS: {error}"))
-    return Process(
+    process = Process(
         service, told.host, told.port, told.instance, database, access, metrics=metrics, bus=bus
     )
+    if metrics is not None:
+        process.figures = Figures()
+        process.calls = ClientMetrics(process.figures)
+    return process
 
 
 async def _serve(serve: Serve, process: Process) -> None:

@@ -210,7 +210,7 @@ async def _fail(method: str, context: Any, error: Exception) -> None:
     """Answer with the status of *error*, once."""
     if isinstance(error, grpc.aio.AbortError):
         raise error  # the handler answered by context.abort()
-    told = translate(error)
+    told = translate(error, context)
     if told.code is Code.INTERNAL and told.domain == DOMAIN:
         logger.error("%s failed", method, exc_info=error)
     if context.done():

@@ -5,12 +5,15 @@ What a caller may know of an error: the one edge where whatever a handler raises
     CallFailed, RpcError    of a call to somebody else: what it means for our own caller, who reads
                             from DOWNSTREAM_* that the illness is not this server's
     any other MeshError     its code, in words of ours
-    anything else           INTERNAL "internal error"
+    anything else           what the handler had said by set_code() and set_details(), as generated
+                            code does for a method that is not there; else INTERNAL "internal error"
 
 The rule for a changer: text that was not written for callers never leaves the process.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import grpc
 from google.rpc import status_pb2
@@ -46,8 +49,8 @@ PRIVATE: dict[Code, str] = {
 }
 
 
-def translate(error: Exception) -> MeshError:
-    """What a caller may know of *error*; a StatusError is already written for them."""
+def translate(error: Exception, context: Any = None) -> MeshError:
+    """What a caller may know of *error*, which ended a call with *context*."""
     if isinstance(error, CallFailed):
         return _downstream(error.code, from_trailing(error.trailing))
     if isinstance(error, StatusError) and not isinstance(error, Refusal) and _of_another(error):
@@ -61,7 +64,17 @@ def translate(error: Exception) -> MeshError:
     if isinstance(error, grpc.aio.AioRpcError):
         trailing = tuple(error.trailing_metadata() or ())
         return _downstream(CODES[error.code()], from_trailing(trailing))
+    if code := _said(context):
+        message = context.details() or code.name.lower().replace("_", " ")
+        return StatusError(code, message, reason=code.name, domain=DOMAIN)
     return StatusError(Code.INTERNAL, "internal error", reason="INTERNAL", domain=DOMAIN)
+
+
+def _said(context: Any) -> Code | None:
+    """What the handler told the call by set_code(), if that is an error."""
+    code = None if context is None else context.code()
+    number = code.value[0] if isinstance(code, grpc.StatusCode) else code
+    return Code(number) if number in range(1, 17) else None
 
 
 def _of_another(error: StatusError) -> bool:

@@ -9,13 +9,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import grpc
 
 import discovery
-import mesh
 from mesh.events import Event
 from mesh.events.feed import follow
 from mesh.identity import speaking
 from mesh.server import Server
 from mesh.server.dead_letters import DeadLetterAdmin
 from mesh.store import Database, Transaction, connect, migrations
+from mesh.telemetry.figures import Figures
 from services.access import OPEN, Access
 from services.background import beside
 from services.bus import MakeBus, subscribed
@@ -35,6 +35,7 @@ async def notifications(
     *,
     access: Access = OPEN,
     bus: MakeBus | None = None,
+    figures: Figures | None = None,
 ) -> AsyncIterator[Server]:
     """A notifications server on an entered database, told by the feed of *orders* or by a bus."""
     await database.migrate("notifications", migrations("services.notifications"))
@@ -69,6 +70,7 @@ async def notifications(
             limits=WAITING,
             interceptors=access.interceptors(),
             descriptors=CONTRACT,
+            figures=figures,
         )
 
 
@@ -77,8 +79,15 @@ async def serve(process: Process) -> None:
     async with (
         discovery.from_environment() as registry,
         connect(process.database) as database,
-        mesh.Channel("orders", FEED, registry=registry) as orders,
-        notifications(database, orders, registry, access=process.access, bus=process.bus) as server,
+        process.channel("orders", FEED, registry) as orders,
+        notifications(
+            database,
+            orders,
+            registry,
+            access=process.access,
+            bus=process.bus,
+            figures=process.figures,
+        ) as server,
     ):
         await server.run(
             process.host,

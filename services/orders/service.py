@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 import grpc
 
 import discovery
-import mesh
 from mesh.events.feed import Feed
 from mesh.events.outbox import Outbox
 from mesh.saga import SagaRunner
@@ -17,6 +16,7 @@ from mesh.server.dead_letters import DeadLetterAdmin
 from mesh.server.idempotency import Idempotency
 from mesh.server.sagas import SagaAdmin
 from mesh.store import Database, connect, migrations
+from mesh.telemetry.figures import Figures
 from services.access import OPEN, Access
 from services.background import beside
 from services.bus import MakeBus, relaying
@@ -45,6 +45,7 @@ async def orders(
     grace: float = 2.0,
     access: Access = OPEN,
     bus: MakeBus | None = None,
+    figures: Figures | None = None,
 ) -> AsyncIterator[Server]:
     """
     An orders server on an entered database; `owner` names it in the saga's journal.
@@ -75,6 +76,7 @@ async def orders(
             limits=WAITING,
             interceptors=[*access.interceptors(), Idempotency(database)],
             descriptors=CONTRACT,
+            figures=figures,
         )
 
 
@@ -83,8 +85,8 @@ async def serve(process: Process) -> None:
     async with (
         discovery.from_environment() as registry,
         connect(process.database) as database,
-        mesh.Channel("inventory", INVENTORY, registry=registry, transport="http2") as inventory,
-        mesh.Channel("payments", PAYMENTS, registry=registry, transport="http2") as payments,
+        process.channel("inventory", INVENTORY, registry) as inventory,
+        process.channel("payments", PAYMENTS, registry) as payments,
         orders(
             database,
             inventory,
@@ -93,6 +95,7 @@ async def serve(process: Process) -> None:
             owner=process.instance,
             access=process.access,
             bus=process.bus,
+            figures=process.figures,
         ) as server,
     ):
         await server.run(

@@ -109,6 +109,47 @@ async def test_what_a_handler_raises_arrives_as_a_rich_status(kind, error, expec
     assert "secret" not in status
 
 
+class NotThere(Echo):
+    """As generated code has it for methods that a servicer lacks."""
+
+    def Say(self, request, context):
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details("Method not implemented!")
+        raise NotImplementedError("Method not implemented!")
+
+    Count = Gather = Chat = Say
+
+
+class Stumbles(Echo):
+    async def Say(self, request, context):
+        context.set_code(grpc.StatusCode.NOT_FOUND)
+        context.set_details("no such text")
+        raise KeyError("secret")
+
+    def Gather(self, requests, context):
+        context.set_code(grpc.StatusCode.DATA_LOSS)
+        raise ValueError("secret")
+
+
+async def test_what_a_handler_has_said_before_it_failed_is_its_status():
+    """On a plain server too: and with that what a servicer does not have is UNIMPLEMENTED."""
+    async with Serving(NotThere()) as echo:
+        lacking = [await failure(call) for call in (echo.Say(Text()), echo.Gather(iter([Text()])))]
+        lacking.append(await failure(drained(echo.Count(Text()))))
+    async with Serving(Stumbles()) as echo:
+        stumbling = [await failure(echo.Say(Text())), await failure(echo.Gather(iter([Text()])))]
+
+    assert {(each.code().name, each.details()) for each in lacking} == {
+        ("UNIMPLEMENTED", "Method not implemented!")
+    }
+    assert [(each.code().name, each.details()) for each in stumbling] == [
+        ("NOT_FOUND", "no such text"),
+        ("DATA_LOSS", "data loss"),
+    ]
+    reasons = [error_info(from_trailing(tuple(e.trailing_metadata()))).reason for e in stumbling]
+    assert reasons == ["NOT_FOUND", "DATA_LOSS"]
+
+
 async def test_a_status_error_travels_whole_and_back():
     async with Serving(Raises(REFUSED)) as echo:
         said = await failure(echo.Say(Text()))

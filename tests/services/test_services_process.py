@@ -1,8 +1,14 @@
 """What a service process makes of its arguments and environment; everything wrong is one line."""
 
+import grpc.aio
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from shop.inventory.v1 import GetProductRequest, InventoryServiceServicer, InventoryServiceStub
 
+import discovery
+import mesh
 from mesh.identity import Caller
+from mesh.telemetry.prometheus import exposition
 from services.process import main, read
 
 
@@ -110,3 +116,34 @@ def test_a_place_for_figures_that_is_none_is_one_line_and_exit_2(text, capsys):
 
     assert caught.value.code == 2
     assert capsys.readouterr().err.startswith("orders: MESH_METRICS: ")
+
+
+class Bare(InventoryServiceServicer):
+    """An inventory that can nothing."""
+
+
+async def test_what_a_service_calls_is_among_its_figures() -> None:
+    process = read("orders", [], {"MESH_METRICS": "9464"})
+    assert process.figures is not None
+    async with (
+        discovery.connect("memory://figures") as registry,
+        mesh.Server("inventory", [Bare()], registry=registry).serving(),
+        process.channel("inventory", mesh.Policy(), registry) as channel,
+    ):
+        with pytest.raises(grpc.aio.AioRpcError):
+            await InventoryServiceStub(channel).GetProduct(GetProductRequest(product_id="mug"))
+    _, body = exposition({"": process.figures}, "")
+
+    told = {
+        (sample.name, sample.labels.get("grpc_status")): sample.value
+        for family in text_string_to_metric_families(body.decode())
+        for sample in family.samples
+        if sample.labels.get("grpc_method") == "shop.inventory.v1.InventoryService/GetProduct"
+    }
+    assert told["grpc_client_attempt_started_total", None] == 1
+    assert told["grpc_client_call_duration_seconds_count", "UNIMPLEMENTED"] == 1
+
+
+def test_without_figures_nothing_is_counted() -> None:
+    process = read("orders", [], {})
+    assert (process.figures, process.calls) == (None, None)
