@@ -73,7 +73,7 @@ def translate(error: Exception, context: Any = None) -> MeshError:
 def _said(context: Any) -> Code | None:
     """What the handler told the call by set_code(), if that is an error."""
     code = None if context is None else context.code()
-    number = code.value[0] if isinstance(code, grpc.StatusCode) else code
+    number: int = code.value[0] if isinstance(code, grpc.StatusCode) else code or 0
     return Code(number) if number in range(1, 17) else None
 
 
