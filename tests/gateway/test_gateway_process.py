@@ -118,5 +118,7 @@ async def refused(url: str) -> None:
                 _, writer = await asyncio.open_connection("127.0.0.1", port)
             except ConnectionRefusedError:
                 return
+            except ConnectionResetError:  # it waited to be accepted in the moment of the close
+                continue
             writer.close()
             await asyncio.sleep(0.02)
