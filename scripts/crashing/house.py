@@ -7,6 +7,7 @@ The victim is a process of its own; the other services run in this one, on real 
 from __future__ import annotations
 
 import json
+import os
 import random
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -34,19 +35,25 @@ SLOW_CARD = 0.5
 GRACE_SECONDS = 0.1
 
 
-def ports() -> dict[str, int]:
+def own_host() -> str:
+    """A loopback address of this process alone (Linux): others look for ports at HOST."""
+    number = os.getpid()
+    return f"127.{64 + (number >> 16) % 64}.{(number >> 8) % 256}.{number % 256}"
+
+
+def ports(host: str = HOST) -> dict[str, int]:
     """A free port for each service."""
     chosen: dict[str, int] = {}
     while len(chosen) < len(SERVICES):
         port = random.choice(PORTS)
-        if port not in chosen.values() and is_free(port):
+        if port not in chosen.values() and is_free(port, host):
             chosen[SERVICES[len(chosen)]] = port
     return chosen
 
 
-def listed(folder: Path, places: Mapping[str, int]) -> str:
+def listed(folder: Path, places: Mapping[str, int], host: str = HOST) -> str:
     """The URL of a registry that knows where each service will be."""
-    servers = {service: [f"{HOST}:{port}"] for service, port in places.items()}
+    servers = {service: [f"{host}:{port}"] for service, port in places.items()}
     (folder / "servers.json").write_text(json.dumps(servers))
     return f"static://{folder}/servers.json"
 
@@ -57,20 +64,22 @@ def database(folder: Path, service: str) -> str:
 
 @asynccontextmanager
 async def others(
-    folder: Path, url: str, places: Mapping[str, int], victim: str
+    folder: Path, url: str, host: str, places: Mapping[str, int], victim: str
 ) -> AsyncIterator[Shop]:
     """Every service but the victim, and a way to read the books of all."""
     async with AsyncExitStack() as stack:
         registry = await stack.enter_async_context(discovery.connect(url))
         for service in SERVICES:
             if service != victim:
-                await stack.enter_async_context(_service(service, folder, registry, places))
+                await stack.enter_async_context(
+                    _service(service, folder, registry, host, places[service])
+                )
         yield await stack.enter_async_context(shop(registry))
 
 
 @asynccontextmanager
 async def _service(
-    service: str, folder: Path, registry: discovery.Registry, places: Mapping[str, int]
+    service: str, folder: Path, registry: discovery.Registry, host: str, port: int
 ) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
@@ -87,5 +96,5 @@ async def _service(
             case _:
                 feed = await enter(mesh.Channel("orders", FEED, registry=registry))
                 server = await enter(notifications(kept, feed, registry))
-        await enter(server.serving(HOST, places[service], grace=GRACE_SECONDS))
+        await enter(server.serving(host, port, grace=GRACE_SECONDS))
         yield

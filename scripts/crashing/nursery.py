@@ -3,7 +3,7 @@ Service processes that begin behind their imports: forked from one parent that h
 
     async with (
         Nursery(strace) as nursery,
-        nursery.life("orders", 15001, environment, log, tracing=["-e", ...]) as life,
+        nursery.life("orders", "127.0.0.1", 15001, environment, log, tracing=["-e", ...]) as life,
     ):
         code = await life.ended
 
@@ -90,6 +90,7 @@ class Nursery:
     async def life(
         self,
         service: str,
+        host: str,
         port: int,
         environment: Mapping[str, str],
         log: Path,
@@ -98,6 +99,7 @@ class Nursery:
         """One process; with options strace does to it what they say, from its first call on."""
         asked = {
             "service": service,
+            "host": host,
             "port": port,
             "environment": dict(environment),
             "log": str(log),

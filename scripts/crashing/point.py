@@ -120,16 +120,17 @@ async def _run(
     nursery: Nursery, point: Point, folder: Path, lives: Sequence[Kill | None]
 ) -> Result:
     began = time.monotonic()
-    places = house.ports()
-    url = house.listed(folder, places)
+    host = house.own_host()
+    places = house.ports(host)
+    url = house.listed(folder, places, host)
     environment = {
         "MESH_REGISTRY": url,
         "DATABASE_URL": house.database(folder, point.victim),
     }
     name = point.victim
-    victim = Victim(name, places[name], folder, environment, nursery, lives)
+    victim = Victim(name, host, places[name], folder, environment, nursery, lives)
     outcome, wrong = "", []
-    async with house.others(folder, url, places, name) as books, victim:
+    async with house.others(folder, url, host, places, name) as books, victim:
         telling = asyncio.create_task(tell(point.story, books.orders))
         settling = asyncio.create_task(_settle(telling, books, victim))
         try:

@@ -32,7 +32,7 @@ ENDINGS = {
     "cancelled": ("CANCELLED_BY_CUSTOMER", "CONFIRMED"),
 }
 PATIENCE = 2.0
-LOOK_SECONDS = 0.02
+LOOK_SECONDS = 0.05
 # Behind the reservation, and shorter than a slow card takes: see house.py.
 SECOND_THOUGHT = 0.2
 AGAIN = (

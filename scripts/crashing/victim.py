@@ -46,6 +46,7 @@ class Victim:
     def __init__(
         self,
         service: str,
+        host: str,
         port: int,
         folder: Path,
         environment: Mapping[str, str],
@@ -56,7 +57,7 @@ class Victim:
         self.killed_at = 0.0
         self.broken = ""
         self._service = service
-        self._port = port
+        self._place = (host, port)
         self._folder = folder
         self._environment = environment
         self._nursery = nursery
@@ -90,7 +91,7 @@ class Victim:
     async def _live(self, number: int) -> None:
         log = self._folder / f"{self._service}-{number}.log"
         async with self._nursery.life(
-            self._service, self._port, self._environment, log, self._tracing(number)
+            self._service, *self._place, self._environment, log, self._tracing(number)
         ) as self._life:
             if self._stopping:
                 return

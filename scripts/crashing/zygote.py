@@ -1,7 +1,8 @@
 """
 The parent that every victim is forked from: it has imported the services, and opened nothing.
 
-    <- {"service": "orders", "port": 15001, "environment": {...}, "log": "a file", "tracer": 10.0}
+    <- {"service": "orders", "host": "127.0.0.1", "port": 15001, "environment": {...},
+        "log": "a file", "tracer": 10.0}
     -> {"started": 4711}
     -> {"ended": 4711, "code": -9}
 
@@ -114,7 +115,7 @@ def _live(parent: int, asked: Mapping[str, Any]) -> NoReturn:
         if asked["tracer"]:
             _await_tracer(asked["tracer"])
         service = f"services.{asked['service']}"
-        sys.argv[:] = [service, f"--port={asked['port']}"]
+        sys.argv[:] = [service, f"--host={asked['host']}", f"--port={asked['port']}"]
         runpy.run_module(service, run_name="__main__", alter_sys=True)
         code = 0
     except SystemExit as end:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,7 +15,7 @@ import grpc
 import pytest
 from shop.payments.v1 import GetPaymentRequest, PaymentServiceStub
 
-from scripts.crashing.house import HOST, database, listed, ports
+from scripts.crashing.house import HOST, database, listed, own_host, ports
 from scripts.crashing.nursery import Life, Nursery
 from scripts.environment import ROOT
 
@@ -47,14 +48,15 @@ async def payments(
     nursery: Nursery, folder: Path, *tracing: str, url: str = ""
 ) -> AsyncIterator[tuple[Life, str]]:
     """An instance of payments and its address; what it says is in the folder's `log`."""
-    places = ports()
+    host = own_host()
+    places = ports(host)
     environment = {
-        "MESH_REGISTRY": listed(folder, places),
+        "MESH_REGISTRY": listed(folder, places, host),
         "DATABASE_URL": url or database(folder, "payments"),
     }
     port = places["payments"]
-    async with nursery.life("payments", port, environment, folder / "log", tracing) as life:
-        yield life, f"{HOST}:{port}"
+    async with nursery.life("payments", host, port, environment, folder / "log", tracing) as life:
+        yield life, f"{host}:{port}"
 
 
 async def answer(address: str) -> grpc.StatusCode:
@@ -71,6 +73,18 @@ async def gone(pid: int) -> None:
     async with asyncio.timeout(SECONDS):
         while Path(f"/proc/{pid}").exists():
             await asyncio.sleep(0.01)
+
+
+def test_nobody_else_looks_for_ports_where_ours_are():
+    host = own_host()
+    port = ports(host)["orders"]
+    with (
+        socket.create_server((HOST, port)),
+        socket.create_server((host, port)) as ours,
+        socket.create_connection((host, port), timeout=SECONDS) as asking,
+        ours.accept()[0] as asked,
+    ):
+        assert asked.getpeername() == asking.getsockname()
 
 
 async def test_a_service_serves_until_its_block_ends(nursery, tmp_path):
