@@ -1,7 +1,7 @@
 """
 Our own HTTP/2 for unary gRPC calls: frames, header fields, one connection, one address.
 
-    Subchannel   one address: connects, backs off, reconnects; the only part that knows asyncio
+    Subchannel   one address: connects, backs off, reconnects; it and `dialing` know asyncio
       Connection   one connection: calls to bytes, bytes to the ends of calls
         sending      windows, the server's limits      incoming   bytes to whole frames
         stream       a reply, a status                 fields     headers, HPACK

@@ -25,6 +25,7 @@ from typing import Any
 
 from mesh.policy.backoff import Backoff
 from mesh.transport.connection import Connection
+from mesh.transport.dialing import Dialed, dial
 from mesh.transport.frames import ErrorCode, ProtocolError
 
 LOG = logging.getLogger(__name__)
@@ -152,19 +153,7 @@ class Subchannel:
 
     async def _open(self) -> _Socket:
         """A connection whose server has sent its SETTINGS."""
-        loop = asyncio.get_running_loop()
-
-        def made() -> _Socket:
-            return _Socket(self, self._keepalive_time)
-
-        if self.address.startswith("unix:"):
-            path = self.address.removeprefix("unix:")
-            # "unix:path" and "unix:///absolute_path" - gRPC naming
-            path = path.removeprefix("//") if path.startswith("///") else path
-            _, opened = await loop.create_unix_connection(made, path)
-        else:
-            host, _, port = self.address.rpartition(":")
-            _, opened = await loop.create_connection(made, host.strip("[]"), int(port))
+        opened = await dial(self.address, lambda: _Socket(self, self._keepalive_time))
         try:
             await opened.ready
             if not opened.connection.open:
@@ -199,7 +188,7 @@ class Subchannel:
                     waiter.set_result(None)
 
 
-class _Socket(asyncio.Protocol):
+class _Socket(Dialed):
     """Moves the bytes of one connection; what a turn of the loop writes leaves as one write."""
 
     def __init__(self, subchannel: Subchannel, keepalive_time: float) -> None:
@@ -272,6 +261,7 @@ class _Socket(asyncio.Protocol):
         self.connection.lost(why)
         if not self.ready.done():
             self.ready.set_exception(ConnectionError(why))
+            self.ready.exception()  # perhaps nobody waits for it any more
         if not self.gone.done():
             self.gone.set_result(None)
 

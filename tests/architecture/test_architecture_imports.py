@@ -66,6 +66,7 @@ TABLE = (
     Rule(
         "mesh.transport.subchannel", ("mesh.policy.backoff", "mesh.transport"), ("grpc", "google")
     ),
+    Rule("mesh.transport.dialing", (), ("grpc", "google")),
     Rule("mesh.transport", ("mesh.errors", "mesh.transport"), (*EFFECTS, "google")),
     Rule("mesh.testing", ("mesh.*", "discovery.*")),
     Rule("mesh.xds", ("mesh.*",)),

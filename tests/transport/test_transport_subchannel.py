@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import socket
 from contextlib import closing, suppress
 from itertools import pairwise
 from random import Random
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -21,6 +23,7 @@ from mesh.errors import Processed
 from mesh.policy.backoff import Backoff
 from mesh.testing.network import Network
 from mesh.transport import frames
+from mesh.transport.dialing import Dialed, dial_first
 from mesh.transport.frames import ErrorCode
 from mesh.transport.subchannel import Settings, State, Subchannel
 from tests.transport import served
@@ -169,6 +172,53 @@ async def test_an_address_that_is_none_is_unavailable_and_says_why(address: str)
     assert error.code() is grpc.StatusCode.UNAVAILABLE
     assert error.details().startswith(f"no connection to {address}: ")
     assert len(error.details()) > len(f"no connection to {address}: ")
+
+
+class Dialing(Dialed):
+    """What is dialed for, and what became of it."""
+
+    def __init__(self) -> None:
+        self.transport: Any = None
+        self.lost = False
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = True
+
+    def abandon(self, why: str) -> None:
+        self.transport.abort()
+
+
+async def test_an_address_that_nobody_answers_at_holds_up_no_other() -> None:
+    """A backlog that is full drops what comes, as a host that is gone does."""
+    made: list[Dialing] = []
+
+    def make() -> Dialing:
+        made.append(Dialing())
+        return made[-1]
+
+    with (
+        socket.create_server(("127.0.0.1", 0), backlog=0) as full,
+        socket.create_server(("127.0.0.1", 0)) as well,
+        socket.create_connection(full.getsockname()),
+        socket.create_server(("127.0.0.1", 0)) as closed,
+    ):
+        dead, alive, gone = full.getsockname(), well.getsockname(), closed.getsockname()
+        closed.close()
+        began = asyncio.get_running_loop().time()
+        dialed = await within(dial_first([gone, dead, alive], make))
+        took = asyncio.get_running_loop().time() - began
+        assert dialed.transport.get_extra_info("peername") == alive
+        assert 0.2 < took < 4.0
+        # Both at once: one is kept, the other let go.
+        both = await within(dial_first([alive, alive], make))
+        with pytest.raises(ConnectionRefusedError):
+            await within(dial_first([gone, gone], make))
+        for each in (dialed, both):
+            each.abandon("")
+        await until(lambda: all(each.lost for each in made if each.transport is not None))
 
 
 async def test_a_channel_that_closes_while_it_connects_leaves_nothing_behind() -> None:
