@@ -127,7 +127,7 @@ class UnaryUnaryCall(grpc.aio.UnaryUnaryCall[Any, Any]):
 
     def _expire(self) -> None:
         if self._stream.status is None:
-            if self._connection is None:
+            if not self._stream.number:  # it waited, for a connection or for its turn on one
                 self._stream.processed = Processed.NO
             self._abandon(Code.DEADLINE_EXCEEDED, "Deadline Exceeded")
 

@@ -307,3 +307,19 @@ async def test_refused_streams_and_what_a_goodbye_left_are_known_as_unseen() -> 
                 grpc.StatusCode.UNAVAILABLE,
                 Processed.REFUSED,
             )
+
+
+async def test_a_call_whose_time_is_up_before_its_turn_was_seen_by_nobody() -> None:
+    greeting = settings(MAX_CONCURRENT_STREAMS=1)
+    async with (
+        scripted(lambda n: b"", greeting=greeting) as server,
+        Http2Channel(server.address, QUICKLY) as channel,
+    ):
+        await channel.channel_ready()
+        echo = channel.unary_unary(ECHO)
+        under_way, waiting = echo(b"1", timeout=0.2), echo(b"2", timeout=0.1)
+        late, early = await failure(waiting), await failure(under_way)
+
+        assert late.code() is early.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert (late.processed, early.processed) == (Processed.NO, Processed.UNKNOWN)
+        assert len(server.bodies) == 1
