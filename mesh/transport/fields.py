@@ -210,7 +210,9 @@ class FieldsReader:
             except OversizedHeaderListError:
                 return None
             except (HPACKError, IndexError) as error:
-                raise ProtocolError(ErrorCode.COMPRESSION_ERROR, f"headers: {error}") from error
+                # By its kind: hpack's own words may hold a place in memory.
+                why = f"headers that are no HPACK, {type(error).__name__}"
+                raise ProtocolError(ErrorCode.COMPRESSION_ERROR, why) from error
             found = _fields(decoded)
             if len(block) <= _LONGEST_REMEMBERED:
                 if len(self._known) >= _MOST_REMEMBERED:
