@@ -48,6 +48,10 @@ class Http2RpcError(grpc.aio.AioRpcError):
         self.headers_seen = stream.seen
 
 
+def _told_before(stream: Stream) -> None:
+    """Nobody is left to be told of an end."""
+
+
 class UnaryUnaryCall(grpc.aio.UnaryUnaryCall[Any, Any]):
     """One request, one reply."""
 
@@ -56,7 +60,6 @@ class UnaryUnaryCall(grpc.aio.UnaryUnaryCall[Any, Any]):
     _timer: asyncio.TimerHandle | None = None
     _connection: Connection | None = None
     _reply: Any = None
-    _error: grpc.aio.AioRpcError | None = None
     _settled = False
 
     def __init__(
@@ -114,7 +117,8 @@ class UnaryUnaryCall(grpc.aio.UnaryUnaryCall[Any, Any]):
             # "send Timeout immediately after the reserved headers" - gRPC over HTTP2
             left = fields.timeout(max(deadline - monotonic(), 1e-6))
             block = head.before + left + head.after + self._metadata
-        connection.request(self._stream, block, pack(self._message, self._encoding))
+        message, self._message = pack(self._message, self._encoding), b""
+        connection.request(self._stream, block, message)
 
     def unsent(self, why: str) -> None:
         """There is no connection to send it on."""
@@ -142,9 +146,12 @@ class UnaryUnaryCall(grpc.aio.UnaryUnaryCall[Any, Any]):
         self._wake()
 
     def _forget(self) -> None:
+        """Let go of what holds this call: it and its reply are gone with their last user."""
         self._multi.channel.forget(self)
+        self._stream.on_end = _told_before
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
 
     def _wake(self) -> None:
         if self._waiters:
@@ -189,25 +196,27 @@ class UnaryUnaryCall(grpc.aio.UnaryUnaryCall[Any, Any]):
             self._settle()
         if self._cancelled:
             raise asyncio.CancelledError
-        if self._error is not None:
-            raise self._error
+        self._raise_for_status()
         return self._reply
 
+    def _raise_for_status(self) -> None:
+        stream = self._stream
+        if stream.status:
+            # Made each time: one that is kept holds this call, and is held by it, by its traceback.
+            raise Http2RpcError(stream, stream.status, stream.details)
+
     def _settle(self) -> None:
-        """Read the reply, or make the error."""
+        """Read the reply, where there is one."""
         self._settled = True
         stream, deserializer = self._stream, self._multi.deserializer
-        code, details, reply = stream.status or Code.OK, stream.details, stream.reply
-        if code is Code.OK:
-            try:
-                self._reply = reply if deserializer is None else deserializer(reply or b"")
-            except Exception:
-                LOG.exception("%s: the reply cannot be read", self._multi.path)
-                code, details = Code.INTERNAL, "Exception deserializing response!"
-                stream.status, stream.details = code, details
-            else:
-                return
-        self._error = Http2RpcError(stream, code, details)
+        if stream.status:
+            return
+        reply, stream.reply = stream.reply, None
+        try:
+            self._reply = reply if deserializer is None else deserializer(reply or b"")
+        except Exception:
+            LOG.exception("%s: the reply cannot be read", self._multi.path)
+            stream.status, stream.details = Code.INTERNAL, "Exception deserializing response!"
 
     # -- grpc.aio.Call
 
@@ -260,5 +269,4 @@ class UnaryUnaryCall(grpc.aio.UnaryUnaryCall[Any, Any]):
         await self._over()
         if not self._settled:
             self._settle()
-        if self._error is not None:
-            raise self._error
+        self._raise_for_status()

@@ -50,6 +50,10 @@ class Echo(grpc.GenericRpcHandler):
         await asyncio.sleep(0.002)
         return expected(request)
 
+    async def fails(self, request: bytes, context: Any) -> bytes:
+        await context.abort(grpc.StatusCode.ABORTED, "no")
+        raise AssertionError
+
     async def hang(self, request: bytes, context: Any) -> bytes:
         self.calls += 1
         self.deadlines.append(context.time_remaining())

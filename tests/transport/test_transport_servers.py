@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -183,6 +185,41 @@ async def test_other_kinds_of_addresses(address: str, tmp_path: Path) -> None:
             slashes = f"unix://{tmp_path}/socket"
             async with http2(slashes) as other:
                 assert await other.unary_unary(ECHO)(b"hi", timeout=20) == b"<hi>"
+
+
+@pytest.mark.parametrize("end", ["reply", "status", "deadline", "cancelled", "awaited"])
+async def test_a_call_is_gone_with_its_last_user_without_the_collector(end: str) -> None:
+    """Replies are megabytes, and who collects seldom would hold a thousand of them."""
+    kept = []
+    async with served.aio(Echo()) as address, http2(address) as channel:
+        await channel.channel_ready()
+        path = {"reply": ECHO, "awaited": ECHO, "status": "/test.Served/fails"}.get(end, HANG)
+        method = channel.unary_unary(path)
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(50):
+                call = method(b"x", timeout=0.02 if end == "deadline" else 20)
+                kept.append(weakref.ref(call))
+                if end == "cancelled":
+                    await asyncio.sleep(0)
+                    call.cancel()
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await call
+                elif end == "reply":
+                    assert await call == b"<x>"
+                elif end == "awaited":
+                    assert await call.code() is grpc.StatusCode.OK
+                else:
+                    with contextlib.suppress(grpc.aio.AioRpcError):
+                        await call
+                del call
+            await asyncio.sleep(0.05)
+            alive = sum(each() is not None for each in kept)
+        finally:
+            gc.enable()
+
+    assert alive <= 1
 
 
 def resident() -> int:
