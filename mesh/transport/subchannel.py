@@ -138,11 +138,12 @@ class Subchannel:
             pause = settings.backoff.delay(failures, self._rng)
             began = asyncio.get_running_loop().time()
             try:
-                async with asyncio.timeout(max(pause, settings.connect_timeout)):
+                seconds = max(pause, settings.connect_timeout)
+                async with asyncio.timeout(seconds):
                     opened = await self._open()
                 break
             except (OSError, ValueError, OverflowError) as error:  # the latter: no address at all
-                self.trouble = str(error) or type(error).__name__
+                self.trouble = str(error) or f"no HTTP/2 within {seconds:g} s"
                 LOG.debug("%s: not connected: %s", self.address, self.trouble)
             self._enter(State.TRANSIENT_FAILURE)
             # "SleepUntil(current_deadline)", which counts from the start - gRPC connection backoff

@@ -113,7 +113,7 @@ FIELDS: dict[str, Answer] = {
         code="NOT_FOUND",
         trailing=(("x-bin", b"!!!"),),
         grpcio="INTERNAL",
-        why="it takes no list of base64 and resets the call; we show what came",
+        why="it resets the call; we show what came",
     ),
     "empty binary metadata": Answer(
         says=ended("5", ("x-bin", "")), code="NOT_FOUND", trailing=(("x-bin", b""),)

@@ -96,9 +96,10 @@ async def test_nobody_is_asked_for_a_sign_of_life_without_calls() -> None:
     async with scripted(says) as server, Http2Channel(server.address, LIVELY) as channel:
         await within(channel.unary_unary(ECHO)(b""))
         await asyncio.sleep(1.0)
-        await within(channel.unary_unary(ECHO)(b""))
 
         assert (server.connections, server.pings) == (1, 0)
+        assert await within(channel.unary_unary(ECHO)(b"")) == b"x"
+        assert server.connections == 1
 
 
 async def test_too_many_pings_makes_them_half_as_many(caplog: pytest.LogCaptureFixture) -> None:
@@ -121,6 +122,7 @@ async def test_a_server_that_accepts_and_says_nothing_is_given_up() -> None:
             error = await failure(channel.unary_unary(ECHO)(b""))
 
     assert error.code() is grpc.StatusCode.UNAVAILABLE
+    assert error.details() == f"no connection to {address}: no HTTP/2 within 0.2 s"
     assert error.processed is Processed.NO
 
 
