@@ -98,8 +98,15 @@ def timeout(call: Call) -> float | None:
 
 def metadata(call: Call) -> Metadata | None:
     """The caller's metadata, and what this attempt adds to it."""
-    if call.attempt == 1 and not call.traceparent and not call.criticality:
-        return call.metadata or None
+    given = call.metadata
+    if call.attempt == 1 and not call.criticality:
+        # Nearly every call's.
+        if not call.traceparent:
+            return given or None
+        for name, _ in given:
+            if name == TRACEPARENT:
+                return given
+        return (*given, (TRACEPARENT, call.traceparent))
     extra = [
         (TRACEPARENT, call.traceparent),
         (CRITICALITY, call.criticality),
@@ -107,8 +114,8 @@ def metadata(call: Call) -> Metadata | None:
         (PREVIOUS, str(call.attempt - 1) if call.attempt > 1 else ""),
         (RETRIED_FOR, call.retried_for),
     ]
-    given = {name for name, _ in call.metadata}
-    return call.with_metadata([pair for pair in extra if pair[1] and pair[0] not in given])
+    names = {name for name, _ in given}
+    return call.with_metadata([pair for pair in extra if pair[1] and pair[0] not in names])
 
 
 def recalled(link: Link | None) -> CallFailed | None:

@@ -97,7 +97,10 @@ def observing_attempts(clock: Clock, rng: Random, emit: Emit) -> Layer:
 def _child(traceparent: str, rng: Random) -> tuple[Span, str]:
     """A new span under `traceparent`, or a root where that is none, and the trace's flags."""
     span_id = f"{rng.getrandbits(64) or 1:016x}"
-    parts = traceparent.split("-")
-    if len(parts) >= 4 and [len(part) for part in parts[:4]] == [2, 32, 16, 2]:
-        return Span(parts[1], span_id, parts[2]), parts[3]
+    # version 2, trace-id 32, parent-id 16, trace-flags 2; a later version may go on after them
+    dashes = traceparent[2:3] + traceparent[35:36] + traceparent[52:53]
+    if dashes == "---" == "-" * traceparent.count("-", 0, 55):
+        flags = traceparent[53:55]
+        if len(flags) == 2 and traceparent[55:56] in ("", "-"):
+            return Span(traceparent[3:35], span_id, traceparent[36:52]), flags
     return Span(f"{rng.getrandbits(128) or 1:032x}", span_id), "01"
