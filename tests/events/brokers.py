@@ -76,6 +76,8 @@ class Running:
         self._directory = directory
         self._stack = AsyncExitStack()
         self._found: dict[str, Broker] = {}
+        # Why there is none of this sort.
+        self._missing: dict[str, str] = {}
 
     async def __aenter__(self) -> Running:
         return self
@@ -84,10 +86,16 @@ class Running:
         await self._stack.aclose()
 
     async def get(self, sort: str) -> Broker:
+        if sort in self._missing:
+            pytest.skip(self._missing[sort])
         if sort not in self._found:
             directory = self._directory / sort
             directory.mkdir()
-            self._found[sort] = await self._stack.enter_async_context(started(sort, directory))
+            try:
+                self._found[sort] = await self._stack.enter_async_context(started(sort, directory))
+            except pytest.skip.Exception as why:
+                self._missing[sort] = str(why)
+                raise
         return self._found[sort]
 
 

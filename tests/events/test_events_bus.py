@@ -13,7 +13,7 @@ import pytest
 from mesh.events import Event
 from mesh.events.bus import Bus, BusError, EventRefused, Unheard
 from mesh.events.envelope import word
-from tests.events.brokers import BROKERS, PATIENT, Broker, Running, bus_of
+from tests.events.brokers import BROKERS, PATIENT, SORTS, Broker, Running, bus_of
 from tests.events.ways import background
 
 SECONDS = 60.0
@@ -232,3 +232,11 @@ async def until(true: Callable[[], bool]) -> None:
     async with asyncio.timeout(SECONDS):
         while not true():
             await asyncio.sleep(0.02)
+
+
+async def test_a_broker_that_can_not_be_had_skips_every_test_of_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(SORTS, "nowhere", ("nats_server", "no_client_of_this_name"))
+    async with Running(tmp_path) as running:
+        for _ in range(2):
+            with pytest.raises(pytest.skip.Exception, match="no_client_of_this_name"):
+                await running.get("nowhere")
