@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -12,7 +11,7 @@ import pytest
 
 import discovery
 from scripts import parts
-from tests.services.shopping import Open, Shop
+from tests.services.shopping import Open, Shop, opened
 
 
 @pytest.fixture
@@ -31,12 +30,8 @@ async def closed_shop(tmp_path, sort) -> AsyncIterator[Shop]:
 @pytest.fixture
 async def shop(closed_shop) -> AsyncIterator[Open]:
     """A shop with one instance of each service."""
-    async with AsyncExitStack() as stack:
-        stock = await stack.enter_async_context(closed_shop.inventory())
-        till = await stack.enter_async_context(closed_shop.payments())
-        book = await stack.enter_async_context(closed_shop.orders())
-        post = await stack.enter_async_context(closed_shop.notifications())
-        yield Open(closed_shop, book, stock, till, post)
+    async with opened(closed_shop) as shop:
+        yield shop
 
 
 @pytest.fixture

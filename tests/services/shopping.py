@@ -186,6 +186,18 @@ class Open:
     notifications: NotificationServiceStub
 
 
+@asynccontextmanager
+async def opened(shop: Shop) -> AsyncIterator[Open]:
+    """The shop with one instance of each service."""
+    async with (
+        shop.inventory() as stock,
+        shop.payments() as till,
+        shop.orders() as book,
+        shop.notifications() as post,
+    ):
+        yield Open(shop, book, stock, till, post)
+
+
 def wanted(*items: tuple[str, int], card: str = "card", customer: str = "c-1") -> Order:
     """An order as a customer writes it."""
     return Order(

@@ -3,21 +3,54 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 
 import pytest
 from shop.inventory.v1 import Product
 from shop.notifications.v1 import ListNotificationsRequest
 from shop.orders.v1 import ORDER_STATUS_CONFIRMED
 
-from tests.services.shopping import Open, asking
-from tests.store.postgresql import DATABASES
+from mesh.store.turnstile import Turnstile
+from tests.services.shopping import Open, Shop, asking, opened
+from tests.store.postgresql import DATABASES, running
 
 AT_ONCE = 64
+COMMIT_SECONDS = 0.005
 
 
 @pytest.fixture(params=DATABASES)
 def sort(request: pytest.FixtureRequest) -> str:
     return str(request.param)
+
+
+class SlowDisk(Turnstile):
+    """Each commit of SQLite takes longer."""
+
+    @contextmanager
+    def passing(self, patience: float) -> Iterator[None]:
+        with super().passing(patience):
+            yield
+            time.sleep(COMMIT_SECONDS)
+
+
+@pytest.fixture
+def slow_shop(closed_shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Shop:
+    """A shop whose commits take COMMIT_SECONDS longer, as on a disk of a cloud."""
+    monkeypatch.setattr("mesh.store.sqlite.Turnstile", SlowDisk)
+    if closed_shop.sort == "postgresql":
+        for service in ("orders", "payments", "inventory", "notifications"):
+            name = closed_shop.url(service).rpartition("/")[2]
+            delay = f"alter database {name} set commit_delay = {COMMIT_SECONDS * 1e6:.0f}"
+            running().sql("postgres", delay, f"alter database {name} set commit_siblings = 0")
+    return closed_shop
+
+
+@pytest.fixture
+async def shop(slow_shop: Shop) -> AsyncIterator[Open]:
+    async with opened(slow_shop) as shop:
+        yield shop
 
 
 async def commits(shop: Open, customer: str, orders: int, at_once: int) -> float:
@@ -54,7 +87,9 @@ async def test_orders_at_once_share_their_commits(shop: Open) -> None:
     await commits(shop, "first", 4, 1)
 
     alone = await commits(shop, "alone", 8, 1)
-    together = await commits(shop, "together", 2 * AT_ONCE, AT_ONCE)
-    # Five of orders, two each of payments, inventory and notifications.
-    assert 10.0 <= alone <= 12.5
-    assert together <= alone / 4
+    together = await commits(shop, "together", 4 * AT_ONCE, AT_ONCE)
+    # Five of orders, two each of payments, inventory and notifications; leases that are renewed, if
+    # the machine is slow.
+    assert 10.0 <= alone <= 13.0
+    # Mostly a tenth; the busier the machine, the sooner the next order finds a commit to miss.
+    assert together <= alone / 5
