@@ -2,10 +2,9 @@
 
 import asyncio
 import contextlib
-import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -18,16 +17,13 @@ from mesh.store import (
     Violation,
     connect,
 )
-from scripts.measuring.postgresql import Server, Unavailable, cluster, free_port
+from scripts.measuring.postgresql import free_port
 from tests.store.conftest import LIST, insert, items
 from tests.store.postgresql import running
 
 psycopg = pytest.importorskip("psycopg")
 
 from mesh.store.postgres import PostgresDatabase  # noqa: E402
-from mesh.store.postgres.address import Address  # noqa: E402
-from mesh.store.postgres.link import Link  # noqa: E402
-from mesh.store.postgres.work import Ask  # noqa: E402
 
 
 @pytest.fixture
@@ -260,50 +256,6 @@ async def test_a_work_whose_connection_is_lost_is_run_again(database: Database, 
     assert runs == 2
 
 
-@pytest.fixture(scope="module")
-def own() -> Iterator[Server]:
-    """A server that the test may crash."""
-    try:
-        with cluster() as server:
-            yield server
-    except Unavailable as why:
-        pytest.skip(f"no PostgreSQL: {why}")
-
-
-async def test_a_server_that_crashes_and_comes_back_has_lost_nothing(own: Server) -> None:
-    async with PostgresDatabase(own.new_database(), look_seconds=60.0) as database:
-        await database.migrate("list", [LIST])
-        changes = database.changes()
-        await anext(changes)
-        for n in range(20):
-            await database.transaction(insert(f"before {n}"))
-        await asyncio.to_thread(own.stop, signal.SIGQUIT)
-        waiting = [
-            asyncio.create_task(database.transaction(insert(f"during {n}"))) for n in range(20)
-        ]
-        await asyncio.to_thread(own.start)
-        await asyncio.wait_for(asyncio.gather(*waiting), 20)
-        async with asyncio.timeout(5):
-            await anext(changes)
-        kept = await items(database)
-    assert sorted(kept) == sorted(f"{when} {n}" for when in ("before", "during") for n in range(20))
-
-
-async def test_a_server_that_stays_away_makes_it_busy(own: Server) -> None:
-    async with PostgresDatabase(own.new_database(), patience=0.2) as database:
-        await asyncio.to_thread(own.stop)
-        try:
-            with pytest.raises(StoreBusy, match=r"^postgresql://127"):
-                await database.transaction(insert("a"))
-            with pytest.raises(StoreBusy):
-                await items(database)
-        finally:
-            await asyncio.to_thread(own.start)
-        await database.migrate("list", [LIST])
-        await database.transaction(insert("a"))
-        assert await items(database) == ["a"]
-
-
 @pytest.mark.parametrize(
     ("change", "cause"),
     [
@@ -332,76 +284,6 @@ async def test_a_password_that_cannot_be_read_is_not_quoted(url: str) -> None:
             pass
     assert "hid" not in str(refused.value)
     assert refused.value.__cause__ is None
-
-
-@pytest.fixture
-async def link(url: str) -> AsyncIterator[Link]:
-    link = Link(Address(url))
-    await link.open()
-    yield link
-    await link.close()
-
-
-async def test_what_is_posted_goes_out_in_one_exchange_with_what_follows(link: Link) -> None:
-    link.post(Ask("begin"))
-    link.post(Ask("create table t (n bigint)"))
-    for number in range(200):
-        link.post(Ask("insert into t values ($1)", (number,)))
-    answer = await link.answer(Ask("select count(*) as n, sum(n) as total from t"))
-
-    assert [tuple(row) for row in answer.rows] == [(200, sum(range(200)))]
-    assert (link.exchanges, link.answered, link.wrote) == (1, 203, True)
-
-
-async def test_after_a_statement_that_fails_its_exchange_does_nothing(link: Link) -> None:
-    await link.say("create table t (n bigint unique)")
-    for number in (1, 2, 1, 3):
-        link.post(Ask("insert into t values ($1)", (number,)))
-    with pytest.raises(Violation, match=r"t_n_key.*\(1\)"):
-        await link.say("select 1")
-    await link.reset()
-    # An exchange outside of BEGIN and COMMIT is a transaction by itself.
-    assert not (await link.answer(Ask("select * from t"))).rows
-
-
-async def test_prepared_statements_are_bounded(link: Link) -> None:
-    for number in range(1200):
-        await link.open()
-        await link.answer(Ask(f"select {number}"))
-    kept = await link.answer(Ask("select count(*) from pg_prepared_statements"))
-    assert kept.rows[0][0] <= 514
-
-
-async def test_a_statement_outlives_the_schema_that_it_was_prepared_for(
-    database: Database, url: str
-) -> None:
-    async def everything(tx: Transaction) -> list[list[str]]:
-        return [list(row.keys()) for row in await tx.fetch("select * from list")]
-
-    await database.transaction(insert("a"))
-    for do in (database.read, database.transaction):
-        assert await do(everything) == [["place", "item"]]
-    running().sql(url.rpartition("/")[2], "alter table list add column more text")
-    for do in (database.read, database.transaction):
-        assert await do(everything) == [["place", "item", "more"]]
-
-
-async def test_a_read_that_fails_fails_alone(database: Database) -> None:
-    async def slow(tx: Transaction) -> None:
-        await tx.fetch("select pg_sleep(0.05)")
-
-    await database.transaction(insert("a"))
-    reads = [items(database) for _ in range(20)]
-    wrong = [database.read(lambda tx: tx.fetch("select nonsense")) for _ in range(5)]
-    outcomes = await asyncio.gather(
-        *(database.read(slow) for _ in range(4)),
-        *reads[:10],
-        *wrong,
-        *reads[10:],
-        return_exceptions=True,
-    )
-    kinds = [type(outcome) for outcome in outcomes[4:]]
-    assert kinds == [list] * 10 + [StatementFailed] * 5 + [list] * 10
 
 
 def test_without_psycopg_it_is_said_which_extra_is_missing() -> None:
