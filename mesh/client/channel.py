@@ -50,7 +50,7 @@ class Channel(grpc.aio.Channel):
     A channel to all instances of a service, with a policy for what may go wrong.
 
     `transport` is what its unary calls run on: "grpcio", or "http2", the mesh's own (see
-    mesh.transport), which takes a third of the CPU and knows which calls a server that goes away
+    mesh.transport), which takes half of the CPU and knows which calls a server that goes away
     has never seen.  Streams, and channels with `credentials`, run on grpcio either way.
     """
 
