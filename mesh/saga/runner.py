@@ -212,6 +212,8 @@ class SagaRunner:
             return LOOK_SECONDS
         if next_free > now:
             return min(LOOK_SECONDS, next_free - now)
+        if await self._tending.keep(now):
+            return 0.0  # perhaps it was one of those that is free
 
         async def take(tx: Transaction) -> list[Lease]:
             return await journal.take(tx, self.owner, known, room, now, now + LEASE_SECONDS)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -72,21 +73,32 @@ class Tending:
         """Move leases ahead, for ever."""
         while True:
             await asyncio.sleep(RENEW_SECONDS)
-            until = self._clock() + LEASE_SECONDS
-            old = [each for each in self._tended.values() if each.until < until - RENEW_SECONDS]
-            if not old:
-                continue
             try:
-                held = await self._database.transaction(partial(_extend, old=old, until=until))
+                await self._extend(self._clock() + LEASE_SECONDS - RENEW_SECONDS)
             except StoreError as error:
                 logger.warning("leases can't be renewed: %s", error)
-                continue
-            for each, ours in zip(old, held, strict=True):
-                if ours:
-                    each.until = until
-                elif not each.task.done():
-                    logger.info("saga %s is run by somebody else now", each.lease.id)
-                    each.task.cancel()
+
+    async def keep(self, now: float) -> bool:
+        """
+        Move ahead the leases that have ended: the process was stopped, or its clock was put.
+
+        Whoever takes what is free would else take his own sagas from himself.  Whether any had.
+        """
+        return await self._extend(now)
+
+    async def _extend(self, before: float) -> bool:
+        """Move the leases ahead that end by then; let go of those that are another's."""
+        old = [each for each in self._tended.values() if each.until <= before]
+        if not old:
+            return False
+        until = self._clock() + LEASE_SECONDS
+        held = await self._database.transaction(partial(_extend, old=old, until=until))
+        for each, ours in zip(old, held, strict=True):
+            each.until = until if ours else math.inf
+            if not ours and not each.task.done():
+                logger.info("saga %s is run by somebody else now", each.lease.id)
+                each.task.cancel()
+        return True
 
     async def end(self, grace: float) -> None:
         """Wait `grace` seconds for the tasks to end, then cancel what is left."""

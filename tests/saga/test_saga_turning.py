@@ -69,6 +69,26 @@ async def test_past_its_deadline_a_saga_turns_back_and_undoes_the_unknown(
     assert till.asked[-2:] == ["undo charge", "undo reserve"]
 
 
+async def test_a_runner_that_was_stopped_for_longer_than_a_lease_goes_on(
+    database: Database, till: Till
+) -> None:
+    """It looks for what is free, finds what it is running itself, and leaves that to itself."""
+    clock = Clock(1000.0)
+    gate = till.gate("charge")
+    async with running(database, till.saga(), clock=clock) as runner:
+        await start(database, runner)
+        await till.entered["charge"].wait()
+        till.entered["charge"].clear()
+        clock.advance(5.0)
+        await start(database, runner, "o-2")
+        await till.entered["charge"].wait()
+        gate.set()
+        await until(database, runner, "completed")
+        await until(database, runner, "completed", saga_id="o-2")
+    assert sorted(till.ends) == [("o-1", "completed", ""), ("o-2", "completed", "")]
+    assert till.asked.count("charge") == 2
+
+
 async def test_the_deadline_means_nothing_behind_the_pivot(database: Database, till: Till) -> None:
     clock = Clock(1000.0)
     gate = till.gate("confirm")
