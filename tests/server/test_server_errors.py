@@ -101,7 +101,8 @@ async def test_what_a_handler_raises_arrives_as_a_rich_status(kind, error, expec
     caplog.set_level(logging.CRITICAL, "mesh.server")
     async with Serving(Raises(error)) as echo:
         call = getattr(echo, kind)
-        made = call(iter([Text()])) if kind in ("Gather", "Chat") else call(Text())
+        # Nothing is written: an answer meanwhile grpc.aio turns into an INTERNAL of its own.
+        made = call() if kind in ("Gather", "Chat") else call(Text())
         said = await failure(made if kind in ("Say", "Gather") else drained(made))
     info = error_info(from_trailing(tuple(said.trailing_metadata())))
     status = f"{said.code().name} {info.domain}/{info.reason}: {said.details()}"
@@ -134,10 +135,10 @@ class Stumbles(Echo):
 async def test_what_a_handler_has_said_before_it_failed_is_its_status():
     """On a plain server too: and with that what a servicer does not have is UNIMPLEMENTED."""
     async with Serving(NotThere()) as echo:
-        lacking = [await failure(call) for call in (echo.Say(Text()), echo.Gather(iter([Text()])))]
+        lacking = [await failure(call) for call in (echo.Say(Text()), echo.Gather())]
         lacking.append(await failure(drained(echo.Count(Text()))))
     async with Serving(Stumbles()) as echo:
-        stumbling = [await failure(echo.Say(Text())), await failure(echo.Gather(iter([Text()])))]
+        stumbling = [await failure(echo.Say(Text())), await failure(echo.Gather())]
 
     assert {(each.code().name, each.details()) for each in lacking} == {
         ("UNIMPLEMENTED", "Method not implemented!")
