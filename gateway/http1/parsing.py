@@ -45,9 +45,6 @@ _ASGI = {"version": "3.0", "spec_version": "2.4"}
 class Refusal(Exception):
     """What is no request is answered so; `status` 0 says nothing: there is nobody to read it."""
 
-    # Its connection ends with it.
-    last = True
-
     def __init__(self, status: int, message: str, reason: str = "MALFORMED_REQUEST") -> None:
         super().__init__(message)
         self.status = status

@@ -161,7 +161,7 @@ class Http2Channel(grpc.aio.Channel):
             call.cancel()
         if self._grpc is not None:
             await self._grpc.close(max(0.0, until - monotonic()) if grace else None)
-        await self.subchannel.close()
+        self.subchannel.close()
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
         if try_to_connect:

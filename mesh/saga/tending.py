@@ -74,20 +74,17 @@ class Tending:
         while True:
             await asyncio.sleep(RENEW_SECONDS)
             try:
-                await self._extend(self._clock() + LEASE_SECONDS - RENEW_SECONDS)
+                await self.keep(self._clock() + LEASE_SECONDS - RENEW_SECONDS)
             except StoreError as error:
                 logger.warning("leases can't be renewed: %s", error)
 
-    async def keep(self, now: float) -> bool:
+    async def keep(self, before: float) -> bool:
         """
-        Move ahead the leases that have ended: the process was stopped, or its clock was put.
+        Move the leases ahead that end by then, let go of those that are another's; whether any did.
 
-        Whoever takes what is free would else take his own sagas from himself.  Whether any had.
+        Some have ended already where the process was stopped, or its clock was put: whoever takes
+        what is free would else take his own sagas from himself.
         """
-        return await self._extend(now)
-
-    async def _extend(self, before: float) -> bool:
-        """Move the leases ahead that end by then; let go of those that are another's."""
         old = [each for each in self._tended.values() if each.until <= before]
         if not old:
             return False

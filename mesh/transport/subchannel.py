@@ -107,14 +107,9 @@ class Subchannel:
             finally:
                 self._watchers.discard(waiter)
 
-    async def close(self, grace: float = 0.0) -> None:
-        """Take no call more, wait up to `grace` seconds for those that are out, and hang up."""
+    def close(self) -> None:
+        """Take no call more, and hang up."""
         self.shut()
-        if grace and self._sockets:
-            gone = [each.gone for each in self._sockets]
-            for each in list(self._sockets):
-                each.leave()
-            await asyncio.wait(gone, timeout=grace)
         for each in list(self._sockets):
             each.abandon("the channel is closed")
 
@@ -206,8 +201,6 @@ class _Socket(Dialed):
         self._broken: str = ""
         # Done once the server has greeted, or the attempt is over.
         self.ready: asyncio.Future[None] = self._loop.create_future()
-        # Done once the socket is closed.
-        self.gone: asyncio.Future[None] = self._loop.create_future()
         self.connection = Connection(
             self,
             largest_reply=settings.largest_reply,
@@ -263,8 +256,6 @@ class _Socket(Dialed):
         if not self.ready.done():
             self.ready.set_exception(ConnectionError(why))
             self.ready.exception()  # perhaps nobody waits for it any more
-        if not self.gone.done():
-            self.gone.set_result(None)
 
     # -- Owner
 
@@ -284,11 +275,6 @@ class _Socket(Dialed):
         self._subchannel.left(self, calm=calm)
 
     # -- what the subchannel does
-
-    def leave(self) -> None:
-        """Take nothing new, and hang up once what is out has ended."""
-        self.connection.shut()
-        self._hang_up_when_idle()
 
     def abandon(self, why: str) -> None:
         """Hang up now."""

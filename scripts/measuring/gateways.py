@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -25,6 +24,7 @@ from discovery import Instance
 from discovery.agent import Agent
 from scripts import parts
 from scripts.environment import ROOT
+from scripts.stage.preflight import free_port
 
 OURS, FASTAPI, LEAN, ENVOY = "proxyless", "FastAPI", "FastAPI, lean", "Envoy transcoder"
 SERVICE = "shop.orders.v1.OrderService"
@@ -70,7 +70,7 @@ async def rivals(backend: int, core: int) -> AsyncIterator[dict[str, Running]]:
             # With all that it counts and shows, as nobody runs it without.
             OURS: (
                 [sys.executable, "-m", "gateway", "--port"],
-                {"MESH_REGISTRY": agent.url, "GATEWAY_ADMIN_PORT": str(_free_port())},
+                {"MESH_REGISTRY": agent.url, "GATEWAY_ADMIN_PORT": str(free_port())},
             ),
             FASTAPI: ([*uvicorn, "scripts.measuring.fastapi_way:app", "--port"], target),
             LEAN: ([*uvicorn, "scripts.measuring.fastapi_way:lean", "--port"], target),
@@ -86,18 +86,11 @@ async def rivals(backend: int, core: int) -> AsyncIterator[dict[str, Running]]:
             commands[ENVOY] = (command, {})
         found: dict[str, Running] = {}
         for name, (command, environ) in commands.items():
-            port = _free_port()
+            port = free_port()
             config.write_text(json.dumps(transcoder(port, backend)))
             told = command if name == ENVOY else [*command, str(port)]
             found[name] = await stack.enter_async_context(_started(told, environ, port, core))
         yield found
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @asynccontextmanager
@@ -114,7 +107,7 @@ async def _started(
         os.sched_setaffinity(0, here)
     try:
         async with asyncio.timeout(START_SECONDS):
-            while not await _listens(port):
+            while not await listens(port):
                 if process.returncode is not None:
                     raise RuntimeError(f"{command[0]} ended with {process.returncode}")
                 await asyncio.sleep(0.05)
@@ -130,7 +123,8 @@ async def _started(
             await process.wait()
 
 
-async def _listens(port: int) -> bool:
+async def listens(port: int) -> bool:
+    """Whether somebody takes connections there."""
     try:
         _, writer = await asyncio.open_connection("127.0.0.1", port)
     except OSError:

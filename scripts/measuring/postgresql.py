@@ -6,7 +6,6 @@ import ctypes
 import os
 import pwd
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -15,6 +14,8 @@ from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
+
+from scripts.stage.preflight import free_port
 
 START_SECONDS = 30.0
 _PR_SET_PDEATHSIG = 1
@@ -154,12 +155,6 @@ def cluster(parent: Path | None = None, wrapper: Sequence[str] = ()) -> Iterator
             yield server
         finally:
             server.stop()
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 def _account(directory: Path) -> dict[str, Any]:

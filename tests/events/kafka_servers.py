@@ -15,7 +15,8 @@ from confluent_kafka import Consumer, Producer
 
 from mesh.events.envelope import word
 from scripts import parts
-from tests.events.brokers import Program, free_port, mortal
+from scripts.stage.preflight import free_port
+from tests.events.brokers import Program, mortal
 
 HEAP = "-Xmx256m"
 JAVA = ["java", HEAP, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]

@@ -9,7 +9,8 @@ import pytest
 
 from mesh.events.envelope import word
 from scripts import parts
-from tests.events.brokers import Program, free_port
+from scripts.stage.preflight import free_port
+from tests.events.brokers import Program
 
 
 def make(sort: str, directory: Path) -> NatsServer:

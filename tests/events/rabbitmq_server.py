@@ -17,7 +17,8 @@ import pytest
 
 from mesh.events.envelope import word
 from scripts import parts
-from tests.events.brokers import Program, free_port, listening, mortal
+from scripts.stage.preflight import free_port
+from tests.events.brokers import Program, listening, mortal
 
 MEMORY = "256MiB"
 

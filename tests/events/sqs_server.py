@@ -15,7 +15,8 @@ from pathlib import Path
 from aiobotocore.session import get_session
 
 from mesh.events.envelope import word
-from tests.events.brokers import Program, free_port
+from scripts.stage.preflight import free_port
+from tests.events.brokers import Program
 
 REGION = "eu-central-1"
 # What AWS's tools look for; moto takes any.

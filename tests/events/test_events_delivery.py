@@ -23,7 +23,8 @@ from mesh.events.held import Held
 from mesh.events.url import connect as connect_bus
 from mesh.store import Database, StoreBusy, Transaction, connect
 from mesh.store.migrate import COUNTED
-from tests.events.brokers import BROKERS, PATIENT, Broker, Running, free_port
+from scripts.stage.preflight import free_port
+from tests.events.brokers import BROKERS, PATIENT, Broker, Running
 from tests.events.conftest import appended
 from tests.events.ways import background, process, take, tell, writing
 from tests.store.postgresql import new_url

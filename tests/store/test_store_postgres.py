@@ -17,7 +17,7 @@ from mesh.store import (
     Violation,
     connect,
 )
-from scripts.measuring.postgresql import free_port
+from scripts.stage.preflight import free_port
 from tests.store.conftest import LIST, insert, items
 from tests.store.postgresql import running
 

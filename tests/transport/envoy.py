@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+
+from scripts.measuring.gateways import listens
+from scripts.stage.preflight import free_port
 
 ENVOY = Path(__file__).resolve().parents[2] / ".tools" / "envoy"
 EXTENSIONS = "type.googleapis.com/envoy.extensions"
@@ -55,16 +57,14 @@ def _configuration(port: int, backend: int, streams: int) -> dict[str, Any]:
 @asynccontextmanager
 async def hop(address: str, folder: Path, *, streams: int = 100) -> AsyncIterator[str]:
     """Envoy before `address`, on one thread; at most so many streams a connection."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    port = free_port()
     config = folder / "envoy.json"
     config.write_text(json.dumps(_configuration(port, int(address.rpartition(":")[2]), streams)))
     command = [str(ENVOY), "--concurrency", "1", "--log-level", "error", "--disable-hot-restart"]
     child = await asyncio.create_subprocess_exec(*command, "--config-path", str(config))
     try:
         async with asyncio.timeout(30):
-            while not await _listens(port):
+            while not await listens(port):
                 assert child.returncode is None, f"Envoy ended with {child.returncode}"
                 await asyncio.sleep(0.05)
         yield f"127.0.0.1:{port}"
@@ -72,12 +72,3 @@ async def hop(address: str, folder: Path, *, streams: int = 100) -> AsyncIterato
         if child.returncode is None:
             child.kill()
         await child.wait()
-
-
-async def _listens(port: int) -> bool:
-    try:
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-    except OSError:
-        return False
-    writer.close()
-    return True

@@ -136,7 +136,7 @@ async def test_attempts_to_connect_keep_their_distance() -> None:
         )
         subchannel.connect()
         await until(lambda: len(attempts) >= 6)
-        await subchannel.close()
+        subchannel.close()
 
     # "TRANSIENT_FAILURE [...] until READY": however often it is tried, it is told once.
     assert [state for _, state in states] == [
