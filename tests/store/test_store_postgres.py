@@ -208,7 +208,9 @@ async def test_connections_are_bounded_however_many_works_there_are(
     reads = asyncio.gather(*(items(database) for _ in range(50)))
     await asyncio.sleep(0.05)
     count = running().sql(
-        "postgres", f"select count(*) from pg_stat_activity where datname = '{name}'"
+        "postgres",
+        f"select count(*) from pg_stat_activity where datname = '{name}'"
+        " and backend_type = 'client backend'",
     )
     await asyncio.gather(works, reads)
     assert int(count) <= 1 + 2 + 1
